@@ -1,0 +1,3 @@
+//! In-memory log storage and key-value state machine.
+
+pub mod kv;

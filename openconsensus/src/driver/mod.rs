@@ -1,0 +1,1 @@
+//! Carries out what the engine decides: tasks and queues, no Raft rules.

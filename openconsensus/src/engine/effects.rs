@@ -1,0 +1,209 @@
+//! Everything that a driver must do for an engine, and in which order.
+
+use std::ops::Range;
+
+use crate::entries::Entries;
+use crate::entry::{HardState, Index, LogId, Term};
+use crate::error::{ChangeMembershipError, InitializeError, LeaderHint, SnapshotError, TransferError};
+use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
+use crate::type_config::TypeConfig;
+
+use super::input::RequestId;
+
+/// Names a [`LogWrite`]. Numbers grow by one; completing one completes all before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct WriteId(pub u64);
+
+/// Names a [`LogRead`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LogReadId(pub u64);
+
+/// Names a [`SnapshotEffect`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SnapshotId(pub u64);
+
+/// What a driver must do after some steps. The fields are carried out **in the order in which they stand**; that order
+/// is the contract:
+///
+/// 1. `write` is handed to the log storage. Nothing below waits for it: what depends on it is kept inside the engine
+///    until [`Input::Persisted`](super::Input::Persisted) tells that it is durable.
+/// 2. `messages` leave.
+/// 3. `replies` go to those who asked.
+/// 4. `reads` of old entries begin.
+/// 5. `apply` is handed to the state machine.
+/// 6. `snapshots`: each is handed to the state machine *behind* the entries of this and all earlier `apply`, in one
+///    queue.
+/// 7. `state_changed`: metrics are to be published.
+#[derive(Debug)]
+pub struct Effects<C: TypeConfig> {
+    /// What to write to the log storage.
+    pub write: Option<LogWrite<C>>,
+    /// Messages, each to its peer. All that stand here may leave now.
+    pub messages: Vec<(C::NodeId, Message<C>)>,
+    /// Answers to requests. All that stand here may leave now.
+    pub replies: Vec<(RequestId, Reply<C>)>,
+    /// Old entries to read for peers that lag behind what is kept in memory.
+    pub reads: Vec<LogRead>,
+    /// Committed and stable entries to apply.
+    pub apply: Option<Apply<C>>,
+    /// Snapshots to build, send, install or give up.
+    pub snapshots: Vec<SnapshotEffect<C>>,
+    /// Whether anything that [`Engine::metrics`](super::Engine::metrics) shows may have changed.
+    pub state_changed: bool,
+}
+
+impl<C: TypeConfig> Default for Effects<C> {
+    fn default() -> Self {
+        Self {
+            write: None,
+            messages: Vec::new(),
+            replies: Vec::new(),
+            reads: Vec::new(),
+            apply: None,
+            snapshots: Vec::new(),
+            state_changed: false,
+        }
+    }
+}
+
+impl<C: TypeConfig> Effects<C> {
+    /// Whether there is nothing to do.
+    pub fn is_empty(&self) -> bool {
+        self.write.is_none()
+            && self.messages.is_empty()
+            && self.replies.is_empty()
+            && self.reads.is_empty()
+            && self.apply.is_none()
+            && self.snapshots.is_empty()
+            && !self.state_changed
+    }
+}
+
+/// A write to the log storage. Its parts are carried out **in the order in which they stand**, each durable before the
+/// next, and all of them before the next write. Writes may be joined: adjacent appends into one.
+#[derive(Debug)]
+pub struct LogWrite<C: TypeConfig> {
+    /// Names it in [`Input::Persisted`](super::Input::Persisted).
+    pub id: WriteId,
+    /// Save this hard state.
+    pub hard_state: Option<HardState<C>>,
+    /// Remove the entries at and after this index.
+    pub truncate: Option<Index>,
+    /// Append these entries.
+    pub append: Entries<C>,
+    /// The commit index now: a hint to be stored with `append`.
+    pub commit: Index,
+    /// Purge the log up to and including this entry.
+    pub purge: Option<LogId>,
+}
+
+/// Old entries that a peer needs and that are not in memory any more. Answered by
+/// [`Input::LogRead`](super::Input::LogRead).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogRead {
+    /// Names it.
+    pub id: LogReadId,
+    /// The entries to read.
+    pub range: Range<Index>,
+    /// The most bytes to read, as for [`RaftLogReader::read`](crate::RaftLogReader::read).
+    pub bytes_max: u64,
+}
+
+/// Committed entries for the state machine: those of `range`. The later ones are still in memory, in `entries`; the
+/// earlier ones, `range.start..entries.range().start`, must be read from the log storage.
+#[derive(Clone, Debug)]
+pub struct Apply<C: TypeConfig> {
+    /// What to apply, directly behind what was handed over before.
+    pub range: Range<Index>,
+    /// The end of it, as far as it is in memory; may be empty.
+    pub entries: Entries<C>,
+}
+
+/// Work on snapshots.
+#[derive(Clone, Debug)]
+pub enum SnapshotEffect<C: TypeConfig> {
+    /// Build a snapshot. Answered by [`Input::SnapshotBuilt`](super::Input::SnapshotBuilt).
+    Build {
+        /// Names it.
+        id: SnapshotId,
+    },
+    /// Send the current snapshot to a peer, in term `term`. Answered by
+    /// [`Input::SnapshotSent`](super::Input::SnapshotSent).
+    Send {
+        /// Names it.
+        id: SnapshotId,
+        /// To whom.
+        peer: C::NodeId,
+        /// The term to send it in.
+        term: Term,
+    },
+    /// Install the snapshot whose stream came with `request`. Answered by
+    /// [`Input::SnapshotInstalled`](super::Input::SnapshotInstalled). The engine is silent to the state machine until
+    /// then.
+    Install {
+        /// Names it.
+        id: SnapshotId,
+        /// The request that it came with.
+        request: RequestId,
+        /// What it covers.
+        snapshot: InstallSnapshot<C>,
+    },
+    /// Give up a `Send` or `Install`: its result is not wanted any more. An installation that can no longer be stopped
+    /// may end as it likes; it is answered all the same.
+    Discard {
+        /// Names it.
+        id: SnapshotId,
+    },
+}
+
+/// The answer to a request.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum Reply<C: TypeConfig> {
+    /// The commands of a `Write` are in the log of this leader, consecutively from `first` on. What becomes of them is
+    /// seen when entries are applied at these indexes: the same term means that they were, another that they never
+    /// will be.
+    Appended {
+        /// The first of them.
+        first: LogId,
+    },
+    /// The commands of a `Write` were not appended and never will be.
+    NotLeader {
+        /// Where to retry.
+        leader: Option<LeaderHint<C>>,
+    },
+    /// A `Read` may be served once this index is applied.
+    ReadReady {
+        /// The index.
+        index: Index,
+    },
+    /// A `Read` was not confirmed in time.
+    ReadFailed {
+        /// Who leads, as far as is known.
+        leader: Option<LeaderHint<C>>,
+    },
+    /// The first membership has been appended.
+    Initialized,
+    /// It has not.
+    InitializeFailed(InitializeError<C>),
+    /// The change is committed, its joint phase left.
+    MembershipChanged {
+        /// The entry of the membership that is in force now.
+        log_id: LogId,
+    },
+    /// It was refused, or its outcome is unknown.
+    ChangeMembershipFailed(ChangeMembershipError<C>),
+    /// The target leads.
+    Transferred {
+        /// The target.
+        leader: C::NodeId,
+    },
+    /// It does not.
+    TransferFailed(TransferError<C>),
+    /// A snapshot was built.
+    SnapshotBuilt(SnapshotMeta<C>),
+    /// It was not.
+    SnapshotFailed(SnapshotError),
+    /// What to answer to the leader that sent a snapshot.
+    InstallFinished(InstallSnapshotResponse),
+}

@@ -1,0 +1,127 @@
+//! Everything that can happen to an engine.
+
+use std::collections::BTreeMap;
+
+use crate::engine::effects::{LogReadId, SnapshotId, WriteId};
+use crate::entries::Entries;
+use crate::entry::LogId;
+use crate::membership::MembershipChange;
+use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
+use crate::type_config::TypeConfig;
+
+/// Names a request of a client; the driver chooses it, and the [`Reply`](super::Reply) repeats it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// Everything that can happen. What etcd/raft calls Tick, Step, Propose, ReadIndex, Campaign and so on.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Input<C: TypeConfig> {
+    /// Time has passed: look at the deadlines. Coming too early does no harm.
+    Timeout,
+    /// A message of a peer.
+    Receive {
+        /// Its sender.
+        from: C::NodeId,
+        /// What it says.
+        message: Message<C>,
+    },
+
+    /// Clients want commands to be appended, all in one piece. Answered by `Appended` or `NotLeader`.
+    Write {
+        /// Names the request.
+        request: RequestId,
+        /// The commands, at least one.
+        commands: Vec<C::Command>,
+    },
+    /// A client wants to read. Answered by `ReadReady` or `ReadFailed`.
+    Read {
+        /// Names the request.
+        request: RequestId,
+    },
+    /// Begin a cluster with these voters. Answered by `Initialized` or `InitializeFailed`.
+    Initialize {
+        /// Names the request.
+        request: RequestId,
+        /// The voters.
+        nodes: BTreeMap<C::NodeId, C::Node>,
+    },
+    /// Change the membership. Answered by `MembershipChanged` or `ChangeMembershipFailed`.
+    ChangeMembership {
+        /// Names the request.
+        request: RequestId,
+        /// What to change.
+        change: MembershipChange<C>,
+        /// Refuse unless the membership in force came with this entry.
+        expected: Option<LogId>,
+    },
+    /// Transfer leadership, to the most up-to-date voter if no target is named. Answered by `Transferred` or
+    /// `TransferFailed`.
+    TransferLeadership {
+        /// Names the request.
+        request: RequestId,
+        /// Who is to lead.
+        target: Option<C::NodeId>,
+    },
+    /// Start an election now, whoever leads. Nothing on a leader and on a node that is not a voter.
+    Campaign,
+    /// The network cannot reach this peer.
+    Unreachable {
+        /// The peer.
+        peer: C::NodeId,
+    },
+
+    /// This write and all before it are durable.
+    Persisted {
+        /// The write.
+        write: WriteId,
+    },
+    /// A write failed. The engine gives up leadership and never speaks again.
+    StorageFailed,
+    /// Entries that were asked for by [`LogRead`](super::LogRead) have been read.
+    LogRead {
+        /// Names the read.
+        read: LogReadId,
+        /// Entries from the start of the range that was asked for; may be fewer, or none.
+        entries: Entries<C>,
+    },
+    /// The state machine has applied everything up to this entry.
+    Applied {
+        /// The entry.
+        last: LogId,
+    },
+
+    /// Build a snapshot now. Answered by `SnapshotBuilt` or `SnapshotFailed`.
+    BuildSnapshot {
+        /// Names the request.
+        request: RequestId,
+    },
+    /// The snapshot that [`SnapshotEffect::Build`](super::SnapshotEffect::Build) asked for has been built.
+    SnapshotBuilt {
+        /// Names the effect.
+        id: SnapshotId,
+        /// What it covers.
+        meta: SnapshotMeta<C>,
+    },
+    /// A transfer that [`SnapshotEffect::Send`](super::SnapshotEffect::Send) asked for has ended.
+    SnapshotSent {
+        /// Names the effect.
+        id: SnapshotId,
+        /// What the peer said; `None` when it did not arrive or the deadline passed.
+        response: Option<InstallSnapshotResponse>,
+    },
+    /// A leader begins to send a snapshot. Answered by `InstallFinished`, sooner or later.
+    InstallSnapshot {
+        /// Names the request.
+        request: RequestId,
+        /// What it covers, and who sends it.
+        snapshot: InstallSnapshot<C>,
+    },
+    /// An installation that [`SnapshotEffect::Install`](super::SnapshotEffect::Install) asked for has ended.
+    SnapshotInstalled {
+        /// Names the effect.
+        id: SnapshotId,
+        /// Whether the state machine has the state of the snapshot now. If not, its state is as before.
+        installed: bool,
+    },
+}

@@ -1,0 +1,331 @@
+//! `Entries`: a cheap view of consecutive entries, as `bytes::Bytes` is of bytes.
+
+use std::fmt;
+use std::ops::Range;
+use std::sync::Arc;
+
+use crate::entry::{Entry, Index, LogId};
+use crate::type_config::TypeConfig;
+
+/// A view of consecutive entries that is cheap to clone and to cut.
+///
+/// The batch is the unit of this library: the same allocation of entries stands in the log's tail, in messages to
+/// peers, in what is given to the log storage and in what the state machine applies. Nobody clones an entry.
+///
+/// Invariant: the indexes of the entries are consecutive and their terms never fall.
+pub struct Entries<C: TypeConfig> {
+    repr: Repr<C>,
+}
+
+enum Repr<C: TypeConfig> {
+    Empty,
+    One(Chunk<C>),
+    /// At least two chunks, none of them empty.
+    Many(Arc<[Chunk<C>]>),
+}
+
+/// A range of one allocation. Never empty.
+struct Chunk<C: TypeConfig> {
+    batch: Arc<Vec<Entry<C>>>,
+    start: usize,
+    end: usize,
+}
+
+impl<C: TypeConfig> Clone for Chunk<C> {
+    fn clone(&self) -> Self {
+        Self { batch: self.batch.clone(), start: self.start, end: self.end }
+    }
+}
+
+impl<C: TypeConfig> Chunk<C> {
+    fn as_slice(&self) -> &[Entry<C>] {
+        &self.batch[self.start..self.end]
+    }
+
+    fn first(&self) -> LogId {
+        self.batch[self.start].log_id
+    }
+
+    fn last(&self) -> LogId {
+        self.batch[self.end - 1].log_id
+    }
+
+    /// The part of this chunk whose indexes are in `range`, if there is any.
+    fn slice(&self, range: &Range<Index>) -> Option<Self> {
+        let first = self.first().index;
+        let from = range.start.max(first);
+        let to = range.end.min(self.last().index + 1);
+        if to <= from {
+            return None;
+        }
+        let start = self.start + (from - first) as usize;
+        let end = self.start + (to - first) as usize;
+        Some(Self { batch: self.batch.clone(), start, end })
+    }
+}
+
+impl<C: TypeConfig> Entries<C> {
+    /// No entries.
+    pub const fn empty() -> Self {
+        Self { repr: Repr::Empty }
+    }
+
+    /// Joins views that follow each other, without touching an entry.
+    ///
+    /// # Panics
+    ///
+    /// When one does not begin where the one before it ends.
+    pub fn concat(parts: impl IntoIterator<Item = Self>) -> Self {
+        let mut chunks: Vec<Chunk<C>> = Vec::new();
+        for part in parts {
+            for chunk in part.chunks_owned() {
+                if let Some(last) = chunks.last() {
+                    check_order(last.last(), chunk.first());
+                }
+                chunks.push(chunk);
+            }
+        }
+        Self::from_chunks(chunks)
+    }
+
+    fn from_chunks(mut chunks: Vec<Chunk<C>>) -> Self {
+        let repr = match chunks.len() {
+            0 => Repr::Empty,
+            1 => Repr::One(chunks.remove(0)),
+            _ => Repr::Many(chunks.into()),
+        };
+        Self { repr }
+    }
+
+    fn chunks(&self) -> &[Chunk<C>] {
+        match &self.repr {
+            Repr::Empty => &[],
+            Repr::One(chunk) => std::slice::from_ref(chunk),
+            Repr::Many(chunks) => chunks,
+        }
+    }
+
+    fn chunks_owned(self) -> Vec<Chunk<C>> {
+        match self.repr {
+            Repr::Empty => Vec::new(),
+            Repr::One(chunk) => vec![chunk],
+            Repr::Many(chunks) => chunks.to_vec(),
+        }
+    }
+
+    /// How many entries there are.
+    pub fn len(&self) -> usize {
+        self.chunks().iter().map(|chunk| chunk.end - chunk.start).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        matches!(self.repr, Repr::Empty)
+    }
+
+    /// The name of the first entry.
+    pub fn first(&self) -> Option<LogId> {
+        self.chunks().first().map(Chunk::first)
+    }
+
+    /// The name of the last entry.
+    pub fn last(&self) -> Option<LogId> {
+        self.chunks().last().map(Chunk::last)
+    }
+
+    /// The indexes that are covered: empty when there are no entries.
+    pub fn range(&self) -> Range<Index> {
+        match (self.first(), self.last()) {
+            (Some(first), Some(last)) => first.index..last.index + 1,
+            _ => 0..0,
+        }
+    }
+
+    /// The entries in order.
+    pub fn iter(&self) -> impl DoubleEndedIterator<Item = &Entry<C>> + Clone {
+        self.chunks().iter().flat_map(|chunk| chunk.as_slice())
+    }
+
+    /// The entry at `index`, if it is in the view.
+    pub fn at(&self, index: Index) -> Option<&Entry<C>> {
+        let chunks = self.chunks();
+        let place = chunks.partition_point(|chunk| chunk.last().index < index);
+        let chunk = chunks.get(place)?;
+        let offset = index.checked_sub(chunk.first().index)?;
+        chunk.as_slice().get(offset as usize)
+    }
+
+    /// The part of the view whose indexes are in `range`.
+    pub fn slice(&self, range: Range<Index>) -> Self {
+        Self::from_chunks(self.chunks().iter().filter_map(|chunk| chunk.slice(&range)).collect())
+    }
+
+    /// The longest start of the view that is not larger than `bytes_max`, but at least one entry: an entry that is
+    /// larger than the limit must still be able to travel.
+    pub fn limit_bytes(&self, bytes_max: u64) -> Self {
+        let mut sum = 0_u64;
+        for entry in self.iter() {
+            sum = sum.saturating_add(entry.size_bytes());
+            if sum > bytes_max {
+                let first = self.range().start;
+                return self.slice(first..entry.log_id.index.max(first + 1));
+            }
+        }
+        self.clone()
+    }
+
+    /// The sum of [`Entry::size_bytes`].
+    pub fn size_bytes(&self) -> u64 {
+        self.iter().map(Entry::size_bytes).sum()
+    }
+}
+
+/// Panics unless `next` may follow `previous` in a log.
+fn check_order(previous: LogId, next: LogId) {
+    assert!(
+        next.index == previous.index + 1,
+        "entry {next} cannot follow entry {previous}: indexes must be consecutive"
+    );
+    assert!(next.term >= previous.term, "entry {next} cannot follow entry {previous}: terms must not fall");
+}
+
+impl<C: TypeConfig> From<Vec<Entry<C>>> for Entries<C> {
+    /// Takes over a batch of entries: one allocation, however many views are made of it.
+    ///
+    /// # Panics
+    ///
+    /// When the indexes are not consecutive or a term falls.
+    fn from(entries: Vec<Entry<C>>) -> Self {
+        if entries.is_empty() {
+            return Self::empty();
+        }
+        for pair in entries.windows(2) {
+            check_order(pair[0].log_id, pair[1].log_id);
+        }
+        let end = entries.len();
+        Self { repr: Repr::One(Chunk { batch: Arc::new(entries), start: 0, end }) }
+    }
+}
+
+impl<C: TypeConfig> Clone for Entries<C> {
+    fn clone(&self) -> Self {
+        let repr = match &self.repr {
+            Repr::Empty => Repr::Empty,
+            Repr::One(chunk) => Repr::One(chunk.clone()),
+            Repr::Many(chunks) => Repr::Many(chunks.clone()),
+        };
+        Self { repr }
+    }
+}
+
+impl<C: TypeConfig> Default for Entries<C> {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+impl<C: TypeConfig> fmt::Debug for Entries<C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl<C: TypeConfig> PartialEq for Entries<C>
+where
+    C::Command: PartialEq,
+{
+    fn eq(&self, other: &Self) -> bool {
+        self.len() == other.len() && self.iter().zip(other.iter()).all(|(a, b)| a == b)
+    }
+}
+
+impl<C: TypeConfig> Eq for Entries<C> where C::Command: Eq {}
+
+#[cfg(feature = "serde")]
+mod with_serde {
+    use serde::de::Error;
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::*;
+
+    impl<C: TypeConfig> Serialize for Entries<C>
+    where
+        Entry<C>: Serialize,
+    {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            use serde::ser::SerializeSeq;
+            let mut list = serializer.serialize_seq(Some(self.len()))?;
+            for entry in self.iter() {
+                list.serialize_element(entry)?;
+            }
+            list.end()
+        }
+    }
+
+    impl<'de, C: TypeConfig> Deserialize<'de> for Entries<C>
+    where
+        Entry<C>: Deserialize<'de>,
+    {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            let entries = Vec::<Entry<C>>::deserialize(deserializer)?;
+            // Bytes from outside must not be able to panic: what `From` asserts is an error here.
+            let ordered = entries.windows(2).all(|pair| {
+                let (a, b) = (pair[0].log_id, pair[1].log_id);
+                a.index.checked_add(1) == Some(b.index) && a.term <= b.term
+            });
+            let bounded =
+                entries.iter().all(|entry| 0 < entry.log_id.index && entry.log_id.index < Index::MAX);
+            if !ordered || !bounded {
+                return Err(D::Error::custom(
+                    "entries must have consecutive indexes from 1 and terms that do not fall",
+                ));
+            }
+            Ok(Self::from(entries))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::Payload;
+    use crate::testing::U64;
+
+    fn entries(range: Range<Index>) -> Entries<U64> {
+        range
+            .map(|index| Entry { log_id: LogId::new(1, index), payload: Payload::Command(index) })
+            .collect::<Vec<_>>()
+            .into()
+    }
+
+    #[test]
+    fn slicing_a_joined_view_gives_the_entries_of_the_range() {
+        let joined = Entries::concat([entries(3..5), Entries::empty(), entries(5..9), entries(9..10)]);
+        assert_eq!(joined.range(), 3..10);
+        assert_eq!(joined.len(), 7);
+        for start in 0..12 {
+            for end in start..12 {
+                let expected: Vec<_> =
+                    joined.iter().filter(|e| (start..end).contains(&e.log_id.index)).cloned().collect();
+                assert_eq!(joined.slice(start..end), Entries::from(expected), "{start}..{end}");
+            }
+            assert_eq!(joined.at(start).map(|e| e.log_id.index), (3..10).contains(&start).then_some(start));
+        }
+    }
+
+    #[test]
+    fn a_limit_in_bytes_keeps_at_least_one_entry() {
+        let view = entries(1..5);
+        let one = view.at(1).unwrap().size_bytes();
+        assert_eq!(view.limit_bytes(0).range(), 1..2);
+        assert_eq!(view.limit_bytes(2 * one).range(), 1..3);
+        assert_eq!(view.limit_bytes(3 * one - 1).range(), 1..3);
+        assert_eq!(view.limit_bytes(u64::MAX).range(), 1..5);
+    }
+
+    #[test]
+    fn a_gap_is_refused() {
+        let joined = std::panic::catch_unwind(|| Entries::concat([entries(1..3), entries(4..5)]));
+        assert!(joined.is_err());
+    }
+}

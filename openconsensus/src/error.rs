@@ -1,0 +1,323 @@
+//! Errors: one flat enum per call, a variant per different reaction of the caller.
+
+use std::collections::BTreeSet;
+
+use anyerror::AnyError;
+
+use crate::entry::{Index, LogId};
+use crate::type_config::TypeConfig;
+
+/// The node has stopped for good. Every later call returns the same value; only a restart of the node helps.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum Fatal {
+    /// The node was shut down, or its last handle was dropped.
+    #[error("the node has been shut down")]
+    Stopped,
+    /// The log storage failed. What it was doing may or may not have reached the disk.
+    #[error("log storage failed: {0}")]
+    LogStorage(AnyError),
+    /// The state machine failed.
+    #[error("state machine failed: {0}")]
+    StateMachine(AnyError),
+    /// A loop of the node panicked: a bug, here or in a trait's implementation.
+    #[error("the node panicked: {0}")]
+    Panicked(String),
+}
+
+/// A leader and how to reach it, as far as this node knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LeaderHint<C: TypeConfig> {
+    /// The leader.
+    pub id: C::NodeId,
+    /// How to reach it; `None` when the membership known here does not name it.
+    pub node: Option<C::Node>,
+}
+
+/// `Display` of a hint in error messages.
+fn hint<C: TypeConfig>(leader: &Option<LeaderHint<C>>) -> String {
+    match leader {
+        Some(leader) => format!("the leader is node {}", leader.id),
+        None => "no leader is known".into(),
+    }
+}
+
+/// Why [`Raft::start`](crate::Raft::start) refused.
+#[derive(Clone, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StartError {
+    /// A value of the configuration is wrong. Correct it.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The log storage could not be read.
+    #[error("log storage failed: {0}")]
+    LogStorage(AnyError),
+    /// The state machine could not be read.
+    #[error("state machine failed: {0}")]
+    StateMachine(AnyError),
+    /// What was read contradicts itself: entries or state are missing. The node must not vote with such a store;
+    /// remove it from the cluster and add it again with an empty one.
+    #[error("the stored state is damaged: {0}")]
+    Damaged(String),
+}
+
+/// A value of the configuration is outside its range.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{name} is {value}: {reason}; allowed: {allowed}")]
+pub struct ConfigError {
+    /// The field of [`Config`](crate::Config).
+    pub name: &'static str,
+    /// What it was set to.
+    pub value: u64,
+    /// Why that cannot work.
+    pub reason: &'static str,
+    /// What would be right.
+    pub allowed: String,
+}
+
+/// What became of a write that did not return a response. Only `Unknown` and `Fatal` leave open whether it happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WriteError<C: TypeConfig> {
+    /// Never appended here, because this node does not lead. Safe to retry on `leader`.
+    #[error("not the leader; {}", hint(leader))]
+    NotLeader {
+        /// Where to retry.
+        leader: Option<LeaderHint<C>>,
+    },
+    /// Never appended: the command is larger than the limit. Send it in parts, or raise the limit.
+    #[error("the command has {bytes} bytes, the limit command_bytes_max is {limit}")]
+    TooLarge {
+        /// Its size.
+        bytes: u64,
+        /// [`Config::command_bytes_max`](crate::Config::command_bytes_max).
+        limit: u64,
+    },
+    /// Appended, then superseded by another committed entry: certainly not committed and never will be. Safe to retry.
+    #[error("superseded by an entry of another leader; certainly not committed")]
+    Dropped,
+    /// Appended, and it may be committed now or later. Only a read of the state can tell; a blind retry may apply it
+    /// twice.
+    #[error("outcome unknown: entry {log_id} may or may not be committed")]
+    Unknown {
+        /// The entry that would carry it (for many commands, the first whose outcome is open).
+        log_id: LogId,
+    },
+    /// The node has stopped. The write was not appended.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// Why a linearizable read is not allowed now. Nothing has happened; reads are always safe to retry.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ReadError<C: TypeConfig> {
+    /// No leader has confirmed the read within `read_timeout_ms`: there is none, or it cannot reach a quorum, or this
+    /// node cannot reach it.
+    #[error("no leader confirmed the read in time; {}", hint(leader))]
+    NotConfirmed {
+        /// The leader this node knows of.
+        leader: Option<LeaderHint<C>>,
+    },
+    /// The node has stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// Why a cluster was not initialized. Nothing has been written.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum InitializeError<C: TypeConfig> {
+    /// The node already has a log: it belongs to a cluster.
+    #[error("already initialized: the log reaches {last}, term {}", last.term)]
+    AlreadyInitialized {
+        /// Its last entry.
+        last: LogId,
+    },
+    /// The membership names no voter.
+    #[error("the membership is empty: name at least one voter, this node among them")]
+    Empty,
+    /// The membership does not name the node that is asked.
+    #[error("node {id} is not in the membership: initialize on one of its voters")]
+    NotAMember {
+        /// The node that was asked.
+        id: C::NodeId,
+    },
+    /// The node has stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// Why a membership change was refused, or what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChangeMembershipError<C: TypeConfig> {
+    /// Not begun, because this node does not lead. Retry on `leader`.
+    #[error("not the leader; {}", hint(leader))]
+    NotLeader {
+        /// Where to retry.
+        leader: Option<LeaderHint<C>>,
+    },
+    /// Not begun: another change is not finished yet (one change at a time, Raft thesis 4.1). Retry later.
+    #[error("the change of membership at {pending} is not finished yet")]
+    InProgress {
+        /// The membership entry under way.
+        pending: LogId,
+    },
+    /// Not begun: the leader has not committed an entry of its own term yet. Retry in a moment.
+    #[error("the leader has not committed an entry of its own term yet")]
+    NotReady,
+    /// Not begun: leadership is being transferred. Retry on the next leader.
+    #[error("leadership is being transferred")]
+    Transferring,
+    /// Not begun: the membership is not the one that the caller expected.
+    #[error("the membership was changed at {actual}, not at {expected}")]
+    Mismatch {
+        /// What the caller gave.
+        expected: LogId,
+        /// The entry of the membership in force.
+        actual: LogId,
+    },
+    /// Not begun: a node that is named is not a member.
+    #[error("node {id} is not a member; members are {members:?}")]
+    UnknownNode {
+        /// The node.
+        id: C::NodeId,
+        /// Who is a member.
+        members: BTreeSet<C::NodeId>,
+    },
+    /// Not begun: a node that is to be added is a member already.
+    #[error("node {id} is a member already")]
+    AlreadyMember {
+        /// The node.
+        id: C::NodeId,
+    },
+    /// Not begun: a node is named that the change does not fit.
+    #[error("node {id} is {actual}; this change needs {needed}")]
+    WrongRole {
+        /// The node.
+        id: C::NodeId,
+        /// What it is.
+        actual: &'static str,
+        /// What it would have to be.
+        needed: &'static str,
+    },
+    /// Not begun: a learner is too far behind to vote (thesis 4.2.1). Wait until it has caught up.
+    #[error(
+        "learner {id} is {behind} entries behind, at most {limit} are allowed; wait until it has caught up"
+    )]
+    NotCaughtUp {
+        /// The learner.
+        id: C::NodeId,
+        /// How many entries it lacks.
+        behind: u64,
+        /// [`Config::promotion_lag_entries_max`](crate::Config::promotion_lag_entries_max).
+        limit: u64,
+    },
+    /// Not begun: nobody would be left to vote.
+    #[error("the change would leave no voter; keep at least one")]
+    NoVoters,
+    /// Not begun: nothing would change.
+    #[error("the change is empty")]
+    Empty,
+    /// Begun, but this node lost leadership before the end. The next leader finishes it or it is undone: look at the
+    /// membership.
+    #[error("outcome unknown: the membership at {log_id} may or may not be committed")]
+    Unknown {
+        /// The membership entry.
+        log_id: LogId,
+    },
+    /// Done, but the learner that was added has not caught up in the time given. It goes on catching up.
+    #[error("learner {id} was added and has {matched} of {last} entries; it is still catching up")]
+    StillCatchingUp {
+        /// The learner.
+        id: C::NodeId,
+        /// How far it is known to have the log.
+        matched: Index,
+        /// Where the log ended.
+        last: Index,
+    },
+    /// The node has stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// What became of a transfer of leadership that did not succeed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum TransferError<C: TypeConfig> {
+    /// Not begun, because this node does not lead. Retry on `leader`.
+    #[error("not the leader; {}", hint(leader))]
+    NotLeader {
+        /// Where to retry.
+        leader: Option<LeaderHint<C>>,
+    },
+    /// Not begun: another transfer is under way.
+    #[error("leadership is being transferred to node {target} already")]
+    InProgress {
+        /// Its target.
+        target: C::NodeId,
+    },
+    /// Not begun: the target is not a voter.
+    #[error("node {target} is not a voter; voters are {voters:?}")]
+    NotAVoter {
+        /// The target.
+        target: C::NodeId,
+        /// Who is.
+        voters: BTreeSet<C::NodeId>,
+    },
+    /// Not begun: there is no other voter.
+    #[error("there is no other voter")]
+    NoTarget,
+    /// The target did not take over in `transfer_timeout_ms`. The old leader leads on.
+    #[error("node {target} did not take over in time; this node leads on")]
+    TimedOut {
+        /// The target.
+        target: C::NodeId,
+    },
+    /// Leadership ended, and another node than the target took over, or none in time.
+    #[error("leadership ended, but node {target} did not take over; {}", hint(leader))]
+    Failed {
+        /// The target.
+        target: C::NodeId,
+        /// Who leads now.
+        leader: Option<LeaderHint<C>>,
+    },
+    /// The node has stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// Why there is no new snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum SnapshotError {
+    /// Nothing has been applied yet.
+    #[error("nothing has been applied yet")]
+    Empty,
+    /// A snapshot from a leader is being installed. Retry later.
+    #[error("a snapshot is being installed")]
+    Installing,
+    /// The node has stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// A condition did not come true before the deadline.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// Too slow. `last` describes the metrics at the deadline.
+    #[error("still waiting for {condition} after {waited_ms} ms; last seen: {last}")]
+    TimedOut {
+        /// What was waited for.
+        condition: String,
+        /// How long.
+        waited_ms: u64,
+        /// The metrics then.
+        last: String,
+    },
+    /// The node has stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}

@@ -1,0 +1,207 @@
+//! What nodes say to each other.
+//!
+//! Messages are one-way and may be lost, repeated or reordered. An answer is a message too. Every message carries the
+//! term of its sender, and whatever can arrive late carries the id of what it belongs to: a mismatch is dropped, never
+//! interpreted.
+
+use crate::entries::Entries;
+use crate::entry::{Index, LogId, Term};
+use crate::membership::MembershipAt;
+use crate::type_config::TypeConfig;
+
+/// One message. Its sender and receiver are known to the network that carries it.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "C::Command: serde::Serialize, C::NodeId: serde::Serialize, C::Node: serde::Serialize",
+        deserialize = "C::Command: serde::Deserialize<'de>, C::NodeId: serde::Deserialize<'de>, \
+                       C::Node: serde::Deserialize<'de>"
+    ))
+)]
+pub struct Message<C: TypeConfig> {
+    /// The current term of the sender, also in a pre-vote: there the term that it would campaign in is one higher.
+    pub term: Term,
+    /// What it says.
+    pub body: Body<C>,
+}
+
+/// What a message says.
+///
+/// In the Raft paper the first two are RequestVote and its result, the next three AppendEntries and its result;
+/// etcd/raft calls them MsgPreVote/MsgVote, MsgApp and MsgHeartbeat.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "C::Command: serde::Serialize, C::NodeId: serde::Serialize, C::Node: serde::Serialize",
+        deserialize = "C::Command: serde::Deserialize<'de>, C::NodeId: serde::Deserialize<'de>, \
+                       C::Node: serde::Deserialize<'de>"
+    ))
+)]
+#[non_exhaustive]
+pub enum Body<C: TypeConfig> {
+    /// A candidate asks for a vote, or whether it would get one (Raft paper 5.2, thesis 9.6).
+    VoteRequest {
+        /// Pre-vote, vote, or vote in a transfer of leadership.
+        kind: VoteKind,
+        /// Which campaign of the sender this is; answers repeat it.
+        campaign: u64,
+        /// The last entry of the candidate's log.
+        last: LogId,
+    },
+    /// The answer to a `VoteRequest`.
+    VoteResponse {
+        /// As in the request.
+        kind: VoteKind,
+        /// As in the request.
+        campaign: u64,
+        /// Whether the vote is given.
+        granted: bool,
+    },
+    /// The leader's entries that follow `prev`; with no entries it asks whether `prev` matches.
+    Append {
+        /// The entry before the first one sent.
+        prev: LogId,
+        /// Consecutive entries from `prev.index + 1`.
+        entries: Entries<C>,
+        /// The leader's commit index.
+        commit: Index,
+    },
+    /// The answer to an `Append`.
+    AppendResponse {
+        /// What became of it.
+        result: AppendResult,
+    },
+    /// The leader lives. It claims nothing about the receiver's log.
+    Heartbeat {
+        /// Which round of heartbeats this is; answers repeat it. Confirms reads and leadership.
+        round: u64,
+        /// The leader's commit index as far as the receiver is known to match, so it is safe to take over.
+        commit: Index,
+    },
+    /// The answer to a `Heartbeat`.
+    HeartbeatResponse {
+        /// As in the heartbeat.
+        round: u64,
+    },
+    /// Tells the commit index when there is nothing else to send. Has no answer.
+    Commit {
+        /// As in `Heartbeat`.
+        commit: Index,
+    },
+    /// A follower asks the leader from which index on a linearizable read may be served (thesis 6.4, ReadIndex).
+    ReadRequest {
+        /// Names the request; the answer repeats it.
+        read: u64,
+    },
+    /// The answer to a `ReadRequest`.
+    ReadResponse {
+        /// As in the request.
+        read: u64,
+        /// The read may be served once the state machine has applied this index.
+        index: Index,
+    },
+    /// The leader asks the receiver to campaign at once (thesis 3.10, TimeoutNow).
+    TimeoutNow,
+}
+
+/// How a vote is asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum VoteKind {
+    /// Would you vote for me? Changes nothing at the voter (thesis 9.6).
+    Pre,
+    /// Vote for me. Refused while a leader is alive (thesis 4.2.3).
+    Normal,
+    /// Vote for me, your leader has asked me to take over: not refused because a leader is alive.
+    Transfer,
+}
+
+/// What became of an `Append`. A conflict is an answer, not an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum AppendResult {
+    /// The receiver's log equals the leader's up to `matched`, and is durable up to there.
+    Matched {
+        /// `prev.index` plus the number of entries, of exactly the message that is answered.
+        matched: Index,
+    },
+    /// The receiver has no entry `prev`.
+    Conflict {
+        /// `prev.index` of the message that is answered.
+        rejected: Index,
+        /// The last entry of the receiver at or before `rejected` whose term is not above that of `prev`: nothing
+        /// between it and `rejected` can match.
+        hint: LogId,
+    },
+    /// The sender of the append is not the leader any more: the term of this message says so.
+    StaleTerm,
+}
+
+impl<C: TypeConfig> Message<C> {
+    /// Whether it may be large, so that a transport lets heartbeats and votes pass it. Messages of one kind keep
+    /// their order.
+    pub fn is_bulk(&self) -> bool {
+        matches!(self.body, Body::Append { .. })
+    }
+
+    /// The size that limits in bytes count this message with.
+    pub fn size_bytes(&self) -> u64 {
+        let entries = match &self.body {
+            Body::Append { entries, .. } => entries.size_bytes(),
+            _ => 0,
+        };
+        64 + entries
+    }
+}
+
+/// What a snapshot covers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "C::NodeId: serde::Serialize, C::Node: serde::Serialize",
+        deserialize = "C::NodeId: serde::Deserialize<'de>, C::Node: serde::Deserialize<'de>"
+    ))
+)]
+pub struct SnapshotMeta<C: TypeConfig> {
+    /// The last entry whose effect it contains.
+    pub last: LogId,
+    /// The membership in force at `last`: never a later one.
+    pub membership: MembershipAt<C>,
+    /// How many bytes its stream has, where that is known.
+    pub size_bytes: Option<u64>,
+}
+
+/// What a leader sends ahead of the bytes of a snapshot (InstallSnapshot of the Raft paper, section 7).
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "C::NodeId: serde::Serialize, C::Node: serde::Serialize",
+        deserialize = "C::NodeId: serde::Deserialize<'de>, C::Node: serde::Deserialize<'de>"
+    ))
+)]
+pub struct InstallSnapshot<C: TypeConfig> {
+    /// The term of the leader.
+    pub term: Term,
+    /// The leader.
+    pub leader: C::NodeId,
+    /// What the snapshot covers.
+    pub meta: SnapshotMeta<C>,
+}
+
+/// What became of a snapshot that was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct InstallSnapshotResponse {
+    /// The term of the receiver.
+    pub term: Term,
+    /// The receiver now has everything up to this index, durably. `None` when it refused or could not install.
+    pub installed: Option<Index>,
+}

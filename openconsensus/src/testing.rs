@@ -1,0 +1,18 @@
+//! The smallest type configuration, for unit tests.
+
+use crate::type_config::TypeConfig;
+
+/// Commands and responses are numbers, nodes have no address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct U64;
+
+impl TypeConfig for U64 {
+    type Command = u64;
+    type Response = u64;
+    type NodeId = u64;
+    type Node = ();
+
+    fn command_bytes(_command: &u64) -> u64 {
+        8
+    }
+}
