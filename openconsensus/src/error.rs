@@ -214,6 +214,13 @@ pub enum ChangeMembershipError<C: TypeConfig> {
         /// [`Config::promotion_lag_entries_max`](crate::Config::promotion_lag_entries_max).
         limit: u64,
     },
+    /// Not begun: a learner that is to vote does not answer. Bring it up first; a voter that is not there would stop the
+    /// cluster from committing.
+    #[error("learner {id} does not answer; a node must be up before it can vote")]
+    NotActive {
+        /// The learner.
+        id: C::NodeId,
+    },
     /// Not begun: nobody would be left to vote.
     #[error("the change would leave no voter; keep at least one")]
     NoVoters,

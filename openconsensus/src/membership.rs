@@ -128,7 +128,7 @@ impl<C: TypeConfig> Membership<C> {
     /// Whether those for which `agrees` holds are a quorum: a majority of the voters and, while joint, of the outgoing
     /// voters too. An empty set of voters never agrees.
     pub fn is_quorum(&self, agrees: impl Fn(C::NodeId) -> bool) -> bool {
-        self.quorum_value(|id| agrees(id))
+        self.quorum_value(agrees)
     }
 
     /// Whether so many have refused that the rest can no longer be a quorum.

@@ -79,8 +79,9 @@ pub enum Body<C: TypeConfig> {
     Heartbeat {
         /// Which round of heartbeats this is; answers repeat it. Confirms reads and leadership.
         round: u64,
-        /// The leader's commit index as far as the receiver is known to match, so it is safe to take over.
-        commit: Index,
+        /// The last entry that the leader knows to be committed. A receiver that has this very entry has all before
+        /// it too (Log Matching), so it may take the commit over; another cannot tell and leaves it.
+        commit: LogId,
     },
     /// The answer to a `Heartbeat`.
     HeartbeatResponse {
@@ -90,7 +91,7 @@ pub enum Body<C: TypeConfig> {
     /// Tells the commit index when there is nothing else to send. Has no answer.
     Commit {
         /// As in `Heartbeat`.
-        commit: Index,
+        commit: LogId,
     },
     /// A follower asks the leader from which index on a linearizable read may be served (thesis 6.4, ReadIndex).
     ReadRequest {

@@ -34,7 +34,7 @@ pub struct SnapshotId(pub u64);
 /// 6. `snapshots`: each is handed to the state machine *behind* the entries of this and all earlier `apply`, in one
 ///    queue.
 /// 7. `state_changed`: metrics are to be published.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Effects<C: TypeConfig> {
     /// What to write to the log storage.
     pub write: Option<LogWrite<C>>,
@@ -81,7 +81,7 @@ impl<C: TypeConfig> Effects<C> {
 
 /// A write to the log storage. Its parts are carried out **in the order in which they stand**, each durable before the
 /// next, and all of them before the next write. Writes may be joined: adjacent appends into one.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct LogWrite<C: TypeConfig> {
     /// Names it in [`Input::Persisted`](super::Input::Persisted).
     pub id: WriteId,
@@ -89,12 +89,12 @@ pub struct LogWrite<C: TypeConfig> {
     pub hard_state: Option<HardState<C>>,
     /// Remove the entries at and after this index.
     pub truncate: Option<Index>,
+    /// Purge the log up to and including this entry. It may be behind the last entry: then `append` follows it.
+    pub purge: Option<LogId>,
     /// Append these entries.
     pub append: Entries<C>,
     /// The commit index now: a hint to be stored with `append`.
     pub commit: Index,
-    /// Purge the log up to and including this entry.
-    pub purge: Option<LogId>,
 }
 
 /// Old entries that a peer needs and that are not in memory any more. Answered by

@@ -1,19 +1,56 @@
 //! The Raft algorithm: no async, no clock, no I/O, no channels, no randomness but a seed.
+//!
+//! An [`Engine`] is one node. What happens to it goes in by [`Engine::step`], what has to be done comes out by
+//! [`Engine::take_effects`], and [`Engine::next_deadline`] says when to step with [`Input::Timeout`] at the latest. The
+//! same inputs at the same times give the same effects. [`Raft`](crate::Raft) drives one with real tasks and clocks; an
+//! application with an event loop of its own can do that itself, as users of etcd/raft and raft-rs do.
+//!
+//! Methods have fixed verbs: `on_*` handles an input, `send_*` puts messages into the effects, everything else says what
+//! it does.
 
 mod effects;
+mod election;
+mod follower;
 mod input;
+mod invariants;
+mod leader;
+mod log;
+mod membership_change;
+mod peers;
+mod progress;
+mod read;
+mod rng;
+mod snapshot;
+mod status;
+mod tail;
+mod timer;
+mod transfer;
+mod writes;
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 pub use effects::{Apply, Effects, LogRead, LogReadId, LogWrite, Reply, SnapshotEffect, SnapshotId, WriteId};
 pub use input::{Input, RequestId};
 
 use crate::config::ValidConfig;
-use crate::entry::{HardState, LogId};
+use crate::entry::{HardState, LogId, Term};
+use crate::error::LeaderHint;
 use crate::membership::{Membership, MembershipAt};
-use crate::metrics::RaftMetrics;
+use crate::message::{AppendResult, Body, Message};
+use crate::metrics::Counters;
 use crate::storage::AppliedState;
 use crate::type_config::TypeConfig;
+
+use election::Campaign;
+use follower::Follower;
+use leader::Leader;
+use log::Log;
+use read::Reads;
+use rng::Rng;
+use snapshot::Snapshots;
+use timer::{Timer, Timers};
+use transfer::TransferOutcome;
+use writes::Writes;
 
 /// What a driver has found in the log storage and the state machine of a node when it was started.
 #[derive(Clone, Debug)]
@@ -38,39 +75,371 @@ pub struct Recovered<C: TypeConfig> {
     pub snapshot: LogId,
 }
 
+impl<C: TypeConfig> Recovered<C> {
+    /// What a node finds that has never run: nothing.
+    pub fn empty(id: C::NodeId, seed: u64) -> Self {
+        Self {
+            id,
+            seed,
+            hard_state: HardState::default(),
+            purged: LogId::ZERO,
+            last: LogId::ZERO,
+            term_starts: Vec::new(),
+            memberships: Vec::new(),
+            applied: AppliedState::default(),
+            snapshot: LogId::ZERO,
+        }
+    }
+}
+
 /// The Raft algorithm of one node, as a state machine without any I/O.
+///
+/// One owner of term, vote, role, log view, commit and membership: there is no other way to change them than
+/// [`step`](Self::step). N steps may be taken before one [`take_effects`](Self::take_effects); that is where batching
+/// comes from.
 #[derive(Clone, Debug)]
 pub struct Engine<C: TypeConfig> {
-    x: std::marker::PhantomData<C>,
+    config: ValidConfig,
+    id: C::NodeId,
+    term: Term,
+    voted_for: Option<C::NodeId>,
+    role: Role<C>,
+    log: Log<C>,
+    writes: Writes<C>,
+    snapshots: Snapshots<C>,
+    reads: Reads<C>,
+    /// Who waits to learn what became of a transfer that this node has begun.
+    transfer_outcome: Option<TransferOutcome<C>>,
+    timers: Timers,
+    rng: Rng,
+    /// Numbers campaigns, reads of the log and forwarded reads, so that late answers are recognised.
+    next_number: u64,
+    counters: Counters,
+    effects: Effects<C>,
+    /// The log storage has failed: nothing is said any more.
+    failed: bool,
+}
+
+/// What a node is doing, with the state that only this role has.
+#[derive(Clone, Debug)]
+enum Role<C: TypeConfig> {
+    Follower(Follower<C>),
+    PreCandidate(Campaign<C>),
+    Candidate(Campaign<C>),
+    Leader(Leader<C>),
 }
 
 impl<C: TypeConfig> Engine<C> {
-    /// An engine as a follower, with what was recovered. `Err` says what in `recovered` contradicts itself.
+    /// A follower with what was recovered.
+    ///
+    /// # Errors
+    ///
+    /// What in `recovered` contradicts itself. A node with such a store has lost something that it has promised to
+    /// keep; it must not vote.
     pub fn new(config: ValidConfig, recovered: Recovered<C>, now: Instant) -> Result<Self, String> {
-        let _ = (config, recovered, now);
-        unimplemented!()
+        let log = Log::recover(&recovered)?;
+        let mut rng = Rng::new(recovered.seed);
+        // Answers to reads that were forwarded before a restart must not be taken for answers to new ones.
+        let next_number = rng.next_u64() >> 1;
+        let mut engine = Self {
+            config,
+            id: recovered.id,
+            term: recovered.hard_state.term,
+            voted_for: recovered.hard_state.voted_for,
+            role: Role::Follower(Follower::new(log.committed())),
+            log,
+            writes: Writes::new(),
+            snapshots: Snapshots::new(recovered.snapshot),
+            reads: Reads::new(),
+            transfer_outcome: None,
+            timers: Timers::default(),
+            rng,
+            next_number,
+            counters: Counters::default(),
+            effects: Effects { state_changed: true, ..Effects::default() },
+            failed: false,
+        };
+        engine.restart_election_timer(now);
+        engine.check_now();
+        Ok(engine)
     }
-    /// One transition.
+
+    /// One transition: `input` happened at `now`. Time must not go back between calls.
     pub fn step(&mut self, now: Instant, input: Input<C>) {
-        let _ = (now, input);
-        unimplemented!()
+        let before = self.before();
+        self.effects.state_changed = true;
+        if self.failed {
+            self.refuse(input);
+        } else {
+            self.dispatch(now, input);
+        }
+        self.check_step(&before);
     }
-    /// What must be done now.
+
+    fn dispatch(&mut self, now: Instant, input: Input<C>) {
+        match input {
+            Input::Timeout => self.on_timeout(now),
+            Input::Receive { from, message } => self.on_message(now, from, message),
+            Input::Write { request, commands } => self.on_write(request, commands),
+            Input::Read { request } => self.on_read(now, request),
+            Input::Initialize { request, nodes } => self.on_initialize(now, request, nodes),
+            Input::ChangeMembership { request, change, expected } => {
+                self.on_change_membership(now, request, &change, expected);
+            }
+            Input::TransferLeadership { request, target } => self.on_transfer(now, request, target),
+            Input::Campaign => self.on_campaign(now),
+            Input::Unreachable { peer } => self.on_unreachable(peer),
+            Input::Persisted { write } => self.on_persisted(now, write),
+            Input::StorageFailed => self.on_storage_failed(now),
+            Input::LogRead { read, entries } => self.on_log_read(read, &entries),
+            Input::Applied { last } => self.log.applied_to(last),
+            Input::BuildSnapshot { request } => self.on_build_snapshot(request),
+            Input::SnapshotBuilt { id, meta } => self.on_snapshot_built(id, &meta),
+            Input::SnapshotSent { id, response } => self.on_snapshot_sent(now, id, response),
+            Input::InstallSnapshot { request, snapshot } => self.on_install_snapshot(now, request, snapshot),
+            Input::SnapshotInstalled { id, installed } => self.on_snapshot_installed(id, installed),
+        }
+    }
+
+    /// What must be done now, for all steps since the last call. Everything that follows from the state rather than
+    /// from one input is decided here: commit, what to send, what to apply, what to purge.
     pub fn take_effects(&mut self, now: Instant) -> Effects<C> {
-        let _ = now;
-        unimplemented!()
+        let before = self.before();
+        if !self.failed {
+            self.lead(now);
+            self.forward_reads(now);
+            self.apply();
+            self.tend_snapshots(now);
+            self.effects.write = self.writes.take(self.hard_state(), &mut self.log);
+            self.log.shrink_tail(self.config.tail_bytes_max);
+        }
+        self.check_step(&before);
+        self.check_now();
+        std::mem::take(&mut self.effects)
     }
-    /// When to step with [`Input::Timeout`] at the latest.
+
+    /// When to step with [`Input::Timeout`] at the latest, unless something else happens before. Stepping earlier does
+    /// no harm. `None` only after [`Input::StorageFailed`].
     pub fn next_deadline(&self) -> Option<Instant> {
-        unimplemented!()
+        self.timers.next()
     }
-    /// The membership in force.
+
+    /// The membership in force: the latest in the log, be it committed or not.
     pub fn membership(&self) -> &Membership<C> {
-        unimplemented!()
+        self.log.membership()
     }
-    /// What an operator can see; `fatal` is `None`.
-    pub fn metrics(&self, now: Instant) -> RaftMetrics<C> {
-        let _ = now;
-        unimplemented!()
+
+    /// Whether writes should be kept back, because leadership is being transferred and it will soon be clear where they
+    /// belong. A write that is stepped in nevertheless is answered with `NotLeader`.
+    pub fn holds_writes(&self) -> bool {
+        matches!(&self.role, Role::Leader(leader) if leader.transfer.is_some())
     }
+
+    fn hard_state(&self) -> HardState<C> {
+        HardState { term: self.term, voted_for: self.voted_for, commit: self.log.committed() }
+    }
+
+    fn on_timeout(&mut self, now: Instant) {
+        while let Some(timer) = self.timers.take_due(now) {
+            match timer {
+                Timer::Election => self.on_election_timeout(now),
+                Timer::Heartbeat => self.on_heartbeat_timeout(now),
+                Timer::Transfer => self.on_transfer_timeout(),
+                Timer::Read => self.on_read_timeout(now),
+            }
+        }
+    }
+
+    /// Looks at the term of a message, then hands it to the role that it is for.
+    fn on_message(&mut self, now: Instant, from: C::NodeId, message: Message<C>) {
+        if from == self.id {
+            return;
+        }
+        // Votes have rules of their own about terms: a live leader must not be deposed by one who cannot hear it.
+        if let Body::VoteRequest { kind, campaign, last } = message.body {
+            return self.on_vote_request(now, from, message.term, kind, campaign, last);
+        }
+        if message.term < self.term {
+            return self.on_stale_message(from, &message);
+        }
+        if self.term < message.term {
+            if !self.may_raise_term(from, &message.body) {
+                return;
+            }
+            self.become_follower(now, message.term, None);
+        }
+        self.on_current_message(now, from, message.body);
+    }
+
+    /// Whoever speaks as the leader of a later term was elected; answers of a later term come from members that we
+    /// need. A node that has been removed must not depose anyone with its answers.
+    fn may_raise_term(&self, from: C::NodeId, body: &Body<C>) -> bool {
+        match body {
+            Body::Append { .. } | Body::Heartbeat { .. } | Body::Commit { .. } | Body::TimeoutNow => true,
+            Body::VoteRequest { .. }
+            | Body::VoteResponse { .. }
+            | Body::AppendResponse { .. }
+            | Body::HeartbeatResponse { .. }
+            | Body::ReadRequest { .. }
+            | Body::ReadResponse { .. } => self.log.membership().is_member(from),
+        }
+    }
+
+    /// A deposed leader must learn that there is a later term, or it would go on for ever (Raft paper, 5.1).
+    fn on_stale_message(&mut self, from: C::NodeId, message: &Message<C>) {
+        match message.body {
+            Body::Append { .. } | Body::Heartbeat { .. } => {
+                self.send(from, Body::AppendResponse { result: AppendResult::StaleTerm });
+            }
+            Body::VoteRequest { .. }
+            | Body::VoteResponse { .. }
+            | Body::AppendResponse { .. }
+            | Body::HeartbeatResponse { .. }
+            | Body::Commit { .. }
+            | Body::ReadRequest { .. }
+            | Body::ReadResponse { .. }
+            | Body::TimeoutNow => {}
+        }
+    }
+
+    fn on_current_message(&mut self, now: Instant, from: C::NodeId, body: Body<C>) {
+        match body {
+            Body::VoteRequest { .. } => {}
+            Body::VoteResponse { kind, campaign, granted } => {
+                self.on_vote_response(now, from, kind, campaign, granted);
+            }
+            Body::Append { prev, entries, commit } => self.on_append(now, from, prev, &entries, commit),
+            Body::Heartbeat { round, commit } => self.on_heartbeat(now, from, round, commit),
+            Body::Commit { commit } => self.on_commit(now, from, commit),
+            Body::AppendResponse { result } => self.on_append_response(now, from, result),
+            Body::HeartbeatResponse { round } => self.on_heartbeat_response(now, from, round),
+            Body::ReadRequest { read } => self.on_read_request(from, read),
+            Body::ReadResponse { read, index } => self.on_read_response(read, index),
+            Body::TimeoutNow => self.on_timeout_now(now, from),
+        }
+    }
+
+    fn on_persisted(&mut self, now: Instant, write: WriteId) {
+        let released = self.writes.complete(write, &mut self.log);
+        for (peer, message) in released {
+            // What was promised in an earlier term is of no use to anyone now.
+            if message.term == self.term {
+                self.effects.messages.push((peer, message));
+            }
+        }
+        self.count_own_vote(now);
+        self.begin_install();
+    }
+
+    /// The disk is lost: give up leadership, answer everyone, say nothing any more.
+    fn on_storage_failed(&mut self, now: Instant) {
+        self.become_follower(now, self.term, None);
+        self.fail_reads();
+        self.fail_transfer();
+        self.failed = true;
+        self.timers.stop_all();
+        // Nothing may leave that depends on what may not be on the disk.
+        self.effects.messages.clear();
+        self.effects.apply = None;
+    }
+
+    /// Answers requests after the storage has failed.
+    fn refuse(&mut self, input: Input<C>) {
+        let leader = None;
+        let (request, reply) = match input {
+            Input::Write { request, .. } => (request, Reply::NotLeader { leader }),
+            Input::Read { request } => (request, Reply::ReadFailed { leader }),
+            Input::Initialize { request, .. } => {
+                (request, Reply::InitializeFailed(crate::InitializeError::Fatal(crate::Fatal::Stopped)))
+            }
+            Input::ChangeMembership { request, .. } => {
+                (request, Reply::ChangeMembershipFailed(crate::ChangeMembershipError::NotLeader { leader }))
+            }
+            Input::TransferLeadership { request, .. } => {
+                (request, Reply::TransferFailed(crate::TransferError::NotLeader { leader }))
+            }
+            Input::BuildSnapshot { request } => {
+                (request, Reply::SnapshotFailed(crate::SnapshotError::Fatal(crate::Fatal::Stopped)))
+            }
+            Input::InstallSnapshot { request, .. } => (request, self.install_refused()),
+            Input::Timeout
+            | Input::Receive { .. }
+            | Input::Campaign
+            | Input::Unreachable { .. }
+            | Input::Persisted { .. }
+            | Input::StorageFailed
+            | Input::LogRead { .. }
+            | Input::Applied { .. }
+            | Input::SnapshotBuilt { .. }
+            | Input::SnapshotSent { .. }
+            | Input::SnapshotInstalled { .. } => return,
+        };
+        self.reply(request, reply);
+    }
+
+    /// Hands committed and stable entries to the state machine, as many as it may have before it.
+    fn apply(&mut self) {
+        if self.snapshots.is_installing() {
+            return;
+        }
+        let start = self.log.dispatched() + 1;
+        let outstanding = self.log.dispatched() - self.log.applied().index;
+        let entries_max = (4 * self.config.apply_entries_max).saturating_sub(outstanding);
+        let ready = self.log.committed().min(self.log.stable());
+        let mut end = (ready + 1).min(start + entries_max);
+        if end <= start {
+            return;
+        }
+        let cached = self.log.recent_range(start..end);
+        let entries = if cached.range().start == start {
+            // In memory from the start: then the limit in bytes can be kept too.
+            let limited = cached.limit_bytes(self.config.apply_bytes_max);
+            end = limited.range().end;
+            limited
+        } else {
+            cached
+        };
+        self.log.dispatched_to(end - 1);
+        // N steps may pass before the effects are taken, but `apply` runs once for each `take_effects`.
+        self.effects.apply = Some(Apply { range: start..end, entries });
+    }
+
+    fn send(&mut self, to: C::NodeId, body: Body<C>) {
+        self.effects.messages.push((to, Message { term: self.term, body }));
+    }
+
+    /// Sends as soon as `until` is durable.
+    fn send_after(&mut self, until: WriteId, to: C::NodeId, body: Body<C>) {
+        let message = Message { term: self.term, body };
+        if let Some(message) = self.writes.hold(until, to, message) {
+            self.effects.messages.push((to, message));
+        }
+    }
+
+    fn reply(&mut self, request: RequestId, reply: Reply<C>) {
+        self.effects.replies.push((request, reply));
+    }
+
+    fn number(&mut self) -> u64 {
+        self.next_number += 1;
+        self.next_number
+    }
+
+    /// Who leads in the current term, as far as this node knows.
+    fn leader(&self) -> Option<C::NodeId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+            Role::Leader(_) => Some(self.id),
+        }
+    }
+
+    fn leader_hint(&self) -> Option<LeaderHint<C>> {
+        let id = self.leader()?;
+        Some(LeaderHint { id, node: self.log.membership().node(id).cloned() })
+    }
+}
+
+fn millis(ms: u64) -> Duration {
+    Duration::from_millis(ms)
 }

@@ -1,0 +1,254 @@
+//! Elections: pre-vote, votes, and the timeout that starts them.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use crate::entry::{LogId, Term};
+use crate::message::{Body, VoteKind};
+use crate::type_config::TypeConfig;
+
+use super::follower::Follower;
+use super::timer::Timer;
+use super::{Engine, Role, millis};
+
+/// One attempt to be elected. A set of voters, not a number: an answer that comes twice counts once, and answers to
+/// another campaign count nothing.
+#[derive(Clone, Debug)]
+pub(super) struct Campaign<C: TypeConfig> {
+    id: u64,
+    kind: VoteKind,
+    granted: BTreeSet<C::NodeId>,
+    refused: BTreeSet<C::NodeId>,
+}
+
+impl<C: TypeConfig> Campaign<C> {
+    fn new(id: u64, kind: VoteKind) -> Self {
+        Self { id, kind, granted: BTreeSet::new(), refused: BTreeSet::new() }
+    }
+}
+
+impl<C: TypeConfig> Engine<C> {
+    /// Draws a fresh timeout (Raft paper, 5.2: randomised so that split votes are rare and resolved quickly).
+    pub(super) fn restart_election_timer(&mut self, now: Instant) {
+        let low = self.config.election_timeout_ms_min * 1000;
+        let high = self.config.election_timeout_ms_max * 1000;
+        let timeout = std::time::Duration::from_micros(self.rng.between(low, high));
+        self.timers.set(Timer::Election, now + timeout);
+    }
+
+    pub(super) fn on_election_timeout(&mut self, now: Instant) {
+        match self.role {
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                if self.is_electable() {
+                    self.campaign(now);
+                } else {
+                    self.forget_leader();
+                    self.restart_election_timer(now);
+                }
+            }
+            Role::Leader(_) => {}
+        }
+    }
+
+    pub(super) fn on_campaign(&mut self, now: Instant) {
+        match self.role {
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                if self.is_electable() {
+                    self.campaign_for_votes(now, VoteKind::Normal);
+                }
+            }
+            // Campaigning against oneself would only disturb.
+            Role::Leader(_) => {}
+        }
+    }
+
+    /// Derived from the log, never remembered: a voter of the membership in force that is not in the middle of
+    /// replacing its state.
+    pub(super) fn is_electable(&self) -> bool {
+        self.log.membership().is_voter(self.id) && !self.snapshots.is_installing()
+    }
+
+    /// Every timeout starts with a pre-vote, also that of a candidate who has already raised its term once: if it is cut
+    /// off, it raises it no further (thesis 9.6).
+    fn campaign(&mut self, now: Instant) {
+        if self.config.pre_vote {
+            self.campaign_for_pre_votes(now);
+        } else {
+            self.campaign_for_votes(now, VoteKind::Normal);
+        }
+    }
+
+    fn campaign_for_pre_votes(&mut self, now: Instant) {
+        let mut campaign = Campaign::new(self.number(), VoteKind::Pre);
+        campaign.granted.insert(self.id);
+        self.end_role();
+        self.role = Role::PreCandidate(campaign);
+        self.restart_election_timer(now);
+        self.request_votes();
+        self.look_at_votes(now);
+    }
+
+    pub(super) fn campaign_for_votes(&mut self, now: Instant, kind: VoteKind) {
+        self.end_role();
+        self.term += 1;
+        self.voted_for = Some(self.id);
+        self.writes.stage_hard_state();
+        self.counters.elections_started += 1;
+        // Its own vote counts when it is durable, like any other.
+        self.role = Role::Candidate(Campaign::new(self.number(), kind));
+        self.restart_election_timer(now);
+        self.request_votes();
+    }
+
+    fn request_votes(&mut self) {
+        let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &self.role else { return };
+        let (id, kind) = (campaign.id, campaign.kind);
+        let last = self.log.last();
+        let voters: Vec<_> = self.log.membership().all_voters().filter(|voter| *voter != self.id).collect();
+        for voter in voters {
+            let body = Body::VoteRequest { kind, campaign: id, last };
+            // The vote for itself must be durable before others are asked: after a crash it could vote twice.
+            self.send_after(self.writes.of_hard_state(), voter, body);
+        }
+    }
+
+    /// Counts a candidate's vote for itself once it is durable.
+    pub(super) fn count_own_vote(&mut self, now: Instant) {
+        if !self.writes.is_done(self.writes.of_hard_state()) {
+            return;
+        }
+        let id = self.id;
+        if let Role::Candidate(campaign) = &mut self.role
+            && campaign.granted.insert(id)
+        {
+            self.look_at_votes(now);
+        }
+    }
+
+    /// `term` is the sender's current term; with a pre-vote it asks about the term behind it.
+    pub(super) fn on_vote_request(
+        &mut self,
+        now: Instant,
+        from: C::NodeId,
+        term: Term,
+        kind: VoteKind,
+        campaign: u64,
+        last: LogId,
+    ) {
+        let refusal = Body::VoteResponse { kind, campaign, granted: false };
+        if term < self.term || kind != VoteKind::Transfer && self.hears_leader_other_than(from, now) {
+            return self.send(from, refusal);
+        }
+        if self.term < term {
+            self.become_follower(now, term, None);
+        }
+        // Raft paper, 5.4.1: the log of who is elected must be at least as up to date, by last term, then index.
+        let is_up_to_date = self.log.last() <= last;
+        match kind {
+            // A pre-vote changes nothing here, neither vote nor timer.
+            VoteKind::Pre => self.send(from, Body::VoteResponse { kind, campaign, granted: is_up_to_date }),
+            VoteKind::Normal | VoteKind::Transfer => {
+                let is_free = self.voted_for.is_none_or(|candidate| candidate == from);
+                if !is_free || !is_up_to_date {
+                    return self.send(from, refusal);
+                }
+                if self.voted_for.is_none() {
+                    self.voted_for = Some(from);
+                    self.writes.stage_hard_state();
+                }
+                self.restart_election_timer(now);
+                let grant = Body::VoteResponse { kind, campaign, granted: true };
+                self.send_after(self.writes.of_hard_state(), from, grant);
+            }
+        }
+    }
+
+    /// Thesis 4.2.3: a node that hears from a leader does not help to depose it. A leader that knows that it has a
+    /// quorum does not either. The leader itself may ask: it has lost its leadership without our knowing.
+    fn hears_leader_other_than(&self, from: C::NodeId, now: Instant) -> bool {
+        match &self.role {
+            Role::Follower(follower) => {
+                let is_recent = |contact| now < contact + millis(self.config.election_timeout_ms_min);
+                follower.leader.is_some_and(|leader| leader != from)
+                    && follower.contact.is_some_and(is_recent)
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => false,
+            // It steps down by itself when it loses its quorum.
+            Role::Leader(_) => self.config.check_quorum,
+        }
+    }
+
+    pub(super) fn on_vote_response(
+        &mut self,
+        now: Instant,
+        from: C::NodeId,
+        kind: VoteKind,
+        campaign_id: u64,
+        granted: bool,
+    ) {
+        let (Role::PreCandidate(campaign) | Role::Candidate(campaign)) = &mut self.role else { return };
+        if campaign.id != campaign_id || campaign.kind != kind {
+            return;
+        }
+        if granted {
+            campaign.granted.insert(from);
+        } else {
+            campaign.refused.insert(from);
+        }
+        self.look_at_votes(now);
+    }
+
+    /// Counts the votes. Whose vote counts is for the candidate to decide, by the membership in force here.
+    fn look_at_votes(&mut self, now: Instant) {
+        let membership = self.log.membership();
+        match &self.role {
+            Role::PreCandidate(campaign) => {
+                if membership.is_quorum(|voter| campaign.granted.contains(&voter)) {
+                    self.campaign_for_votes(now, VoteKind::Normal);
+                }
+            }
+            Role::Candidate(campaign) => {
+                if membership.is_quorum(|voter| campaign.granted.contains(&voter)) {
+                    self.become_leader(now);
+                } else if membership.is_lost(|voter| campaign.refused.contains(&voter)) {
+                    // Nothing can come of this campaign; the next one begins with a pre-vote.
+                    self.role = Role::Follower(Follower::new(self.log.committed()));
+                }
+            }
+            Role::Follower(_) | Role::Leader(_) => {}
+        }
+    }
+
+    /// Follows `leader`, or nobody yet, in `term`.
+    pub(super) fn become_follower(&mut self, now: Instant, term: Term, leader: Option<C::NodeId>) {
+        assert!(self.term <= term, "term {} cannot fall to {term}", self.term);
+        if self.term < term {
+            // Only together with the term: a vote must never be forgotten within its term.
+            self.term = term;
+            self.voted_for = None;
+            self.writes.stage_hard_state();
+        }
+        let had_timer = matches!(self.role, Role::Follower(_));
+        self.end_role();
+        let mut follower = Follower::new(self.log.committed());
+        follower.leader = leader;
+        self.role = Role::Follower(follower);
+        if !had_timer {
+            self.restart_election_timer(now);
+        }
+    }
+
+    /// Ends what belongs to the present role.
+    fn end_role(&mut self) {
+        if let Role::Leader(_) = self.role {
+            self.end_leadership();
+        }
+        self.requeue_forwarded_reads();
+    }
+
+    fn forget_leader(&mut self) {
+        if let Role::Follower(follower) = &mut self.role {
+            follower.leader = None;
+        }
+    }
+}

@@ -1,0 +1,292 @@
+//! What a leader does: appends, replicates, commits, and shows that it lives.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use crate::entries::Entries;
+use crate::entry::{Entry, Index, LogId, Payload};
+use crate::error::LeaderHint;
+use crate::message::{AppendResult, Body};
+use crate::type_config::TypeConfig;
+
+use super::membership_change::PendingChange;
+use super::progress::{Progress, ProgressState};
+use super::read::LeaderReads;
+use super::timer::Timer;
+use super::transfer::Transfer;
+use super::{Engine, Reply, RequestId, Role, SnapshotEffect, millis};
+
+/// The state of a leader.
+#[derive(Clone, Debug)]
+pub(super) struct Leader<C: TypeConfig> {
+    /// What it knows of every other member, and of those that have just been removed.
+    pub(super) peers: BTreeMap<C::NodeId, Progress>,
+    /// The first entry of its term. Nothing before it is committed by counting.
+    pub(super) term_start: Index,
+    /// The latest round of heartbeats.
+    pub(super) round: u64,
+    /// When leadership began.
+    pub(super) since: Instant,
+    pub(super) reads: LeaderReads<C>,
+    pub(super) transfer: Option<Transfer<C>>,
+    pub(super) change: Option<PendingChange>,
+    /// The membership entry that `peers` follows.
+    pub(super) peers_of: LogId,
+}
+
+impl<C: TypeConfig> Engine<C> {
+    pub(super) fn become_leader(&mut self, now: Instant) {
+        assert!(matches!(self.role, Role::Candidate(_)), "only a candidate can be elected");
+        self.counters.elections_won += 1;
+        let term_start = self.log.last().index + 1;
+        self.role = Role::Leader(Leader {
+            peers: BTreeMap::new(),
+            term_start,
+            round: 0,
+            since: now,
+            reads: LeaderReads::new(),
+            transfer: None,
+            change: None,
+            peers_of: LogId::ZERO,
+        });
+        self.timers.stop(Timer::Election);
+        self.look_at_transfer_outcome(self.id);
+        self.requeue_reads_for_leader();
+        self.follow_membership(now);
+        // Raft paper, section 8; thesis 6.4: what was inherited is committed by an entry of the own term.
+        self.append_one(Payload::Blank);
+        self.send_heartbeats(now);
+    }
+
+    /// Answers those who rely on this leadership, and returns what it has begun.
+    pub(super) fn end_leadership(&mut self) {
+        let empty = Role::Follower(super::Follower::new(self.log.committed()));
+        let Role::Leader(leader) = std::mem::replace(&mut self.role, empty) else { return };
+        self.timers.stop(Timer::Heartbeat);
+        self.timers.stop(Timer::Transfer);
+        if let Some(change) = leader.change {
+            self.reply(change.request, Reply::ChangeMembershipFailed(change.unknown()));
+        }
+        if let Some(transfer) = leader.transfer {
+            self.await_transfer_outcome(transfer);
+        }
+        for progress in leader.peers.values() {
+            if let ProgressState::Snapshot { id, .. } = progress.state() {
+                self.effects.snapshots.push(SnapshotEffect::Discard { id: *id });
+            }
+        }
+        self.take_back_reads(leader.reads);
+    }
+
+    pub(super) fn on_write(&mut self, request: RequestId, commands: Vec<C::Command>) {
+        let Role::Leader(leader) = &self.role else {
+            let leader = self.leader_hint();
+            return self.reply(request, Reply::NotLeader { leader });
+        };
+        if let Some(transfer) = &leader.transfer {
+            let id = transfer.target;
+            let node = self.log.membership().node(id).cloned();
+            return self.reply(request, Reply::NotLeader { leader: Some(LeaderHint { id, node }) });
+        }
+        self.counters.commands_appended += commands.len() as u64;
+        let first = LogId { term: self.term, index: self.log.last().index + 1 };
+        self.append(commands.into_iter().map(Payload::Command));
+        self.reply(request, Reply::Appended { first });
+    }
+
+    pub(super) fn append_one(&mut self, payload: Payload<C>) -> LogId {
+        self.append([payload]);
+        self.log.last()
+    }
+
+    fn append(&mut self, payloads: impl IntoIterator<Item = Payload<C>>) {
+        let (term, first) = (self.term, self.log.last().index + 1);
+        let entries: Vec<_> = (first..)
+            .zip(payloads)
+            .map(|(index, payload)| Entry { log_id: LogId { term, index }, payload })
+            .collect();
+        self.log.append(entries.into());
+    }
+
+    /// Everything that follows from the state of a leader, level by level rather than from single events.
+    pub(super) fn lead(&mut self, now: Instant) {
+        if !matches!(self.role, Role::Leader(_)) {
+            return;
+        }
+        self.follow_membership(now);
+        self.advance_commit();
+        self.advance_membership_change();
+        self.follow_membership(now);
+        self.start_read_round(now);
+        self.confirm_reads();
+        self.drive_transfer();
+        self.replicate(now);
+        self.tell_commit();
+        self.drop_departed(now);
+        self.step_down_if_removed(now);
+    }
+
+    /// Commits what a quorum has durably. Its own disk counts like any other, and only if it is a voter: a quorum of
+    /// others is enough (thesis 10.2.1).
+    fn advance_commit(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        let stable = self.log.stable();
+        let matched = |id| match leader.peers.get(&id) {
+            _ if id == self.id => stable,
+            Some(progress) => progress.matched(),
+            None => 0,
+        };
+        let index = self.log.membership().quorum_value(matched);
+        // Thesis 3.6.2: only entries of the leader's own term are committed by counting replicas; earlier ones are
+        // committed with them.
+        if self.log.committed() < index && leader.term_start <= index {
+            self.log.commit_to(index);
+        }
+    }
+
+    /// Sends every peer what it lacks, as far as its window allows.
+    fn replicate(&mut self, now: Instant) {
+        let Role::Leader(leader) = &self.role else { return };
+        let peers: Vec<_> = leader.peers.keys().copied().collect();
+        for peer in peers {
+            while self.send_append(now, peer) {}
+        }
+    }
+
+    /// Sends one append if there is something to send and the window is open. Returns whether another may follow.
+    fn send_append(&mut self, now: Instant, peer: C::NodeId) -> bool {
+        let committed = self.log.committed();
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &mut self.role else { return false };
+        let Some(progress) = leader.peers.get_mut(&peer) else { return false };
+        let Some(window_bytes) = progress.window_bytes(&self.config) else { return false };
+        let is_probe = matches!(progress.state(), ProgressState::Probe { .. });
+        let next = progress.next();
+        if last < next && !is_probe {
+            return false;
+        }
+        let Some(prev) = self.log.log_id_at(next - 1) else {
+            self.send_snapshot(now, peer);
+            return false;
+        };
+        let entries = match self.log.recent(next, window_bytes) {
+            Some(entries) => entries,
+            // Whether `prev` matches can be asked without them.
+            None if is_probe => Entries::empty(),
+            None => {
+                self.read_for_peer(peer, next, window_bytes);
+                return false;
+            }
+        };
+        let last_sent = prev.index + entries.len() as u64;
+        progress.on_sent(last_sent, entries.size_bytes(), leader.round);
+        progress.commit_sent = committed;
+        self.send(peer, Body::Append { prev, entries, commit: committed });
+        true
+    }
+
+    /// Tells peers of a commit that no append has carried to them: they should not have to wait for the next write.
+    fn tell_commit(&mut self) {
+        let committed = self.log.committed();
+        let Some(commit) = self.log.log_id_at(committed) else { return };
+        let Role::Leader(leader) = &mut self.role else { return };
+        let behind =
+            |progress: &&mut Progress| progress.commit_sent < committed && committed <= progress.matched();
+        let mut told = Vec::new();
+        for (peer, progress) in &mut leader.peers {
+            if behind(&progress) {
+                progress.commit_sent = committed;
+                told.push(*peer);
+            }
+        }
+        for peer in told {
+            self.send(peer, Body::Commit { commit });
+        }
+    }
+
+    pub(super) fn on_heartbeat_timeout(&mut self, now: Instant) {
+        let Role::Leader(leader) = &self.role else { return };
+        if self.config.check_quorum && !self.hears_quorum(leader, now) {
+            tracing::warn!(node = %self.id, term = self.term, "no quorum answers: leadership is given up");
+            return self.become_follower(now, self.term, None);
+        }
+        self.send_heartbeats(now);
+        self.repeat_transfer();
+    }
+
+    /// Thesis 6.2: a leader that does not hear from a quorum must not keep clients waiting.
+    fn hears_quorum(&self, leader: &Leader<C>, now: Instant) -> bool {
+        let timeout = millis(self.config.election_timeout_ms_max);
+        self.log.membership().is_quorum(|id| match leader.peers.get(&id) {
+            _ if id == self.id => true,
+            Some(progress) => now < progress.contact.unwrap_or(leader.since) + timeout,
+            None => now < leader.since + timeout,
+        })
+    }
+
+    /// Begins a round of heartbeats: they say that the leader lives, confirm reads and carry the commit index.
+    pub(super) fn send_heartbeats(&mut self, now: Instant) {
+        let commit = self.log.log_id_at(self.log.committed()).expect("what is committed is in the log");
+        let Role::Leader(leader) = &mut self.role else { return };
+        leader.round += 1;
+        let round = leader.round;
+        leader.reads.on_round(round, now);
+        let peers: Vec<_> = leader.peers.keys().copied().collect();
+        for peer in peers {
+            self.send(peer, Body::Heartbeat { round, commit });
+        }
+        self.timers.set(Timer::Heartbeat, now + millis(self.config.heartbeat_interval_ms));
+    }
+
+    pub(super) fn on_heartbeat_response(&mut self, now: Instant, from: C::NodeId, round: u64) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
+        if round <= leader.round && progress.on_heartbeat_answer(round, now) {
+            // An empty append behind what was sent: the answer tells whether that has arrived.
+            let next = progress.next();
+            if let Some(prev) = self.log.log_id_at(next - 1) {
+                let commit = self.log.committed();
+                self.send(from, Body::Append { prev, entries: Entries::empty(), commit });
+            }
+        }
+    }
+
+    pub(super) fn on_append_response(&mut self, now: Instant, from: C::NodeId, result: AppendResult) {
+        let last = self.log.last().index;
+        let purged = self.log.purged().index;
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&from) else { return };
+        progress.contact = Some(now);
+        match result {
+            AppendResult::Matched { matched } => {
+                if last < matched {
+                    tracing::error!(peer = %from, matched, last, "a peer acknowledges what was never sent; dropped");
+                    return;
+                }
+                if let Some(id) = progress.on_matched(matched, purged) {
+                    self.effects.snapshots.push(SnapshotEffect::Discard { id });
+                }
+            }
+            AppendResult::Conflict { rejected, hint } => {
+                if progress.is_news(rejected) {
+                    let at = hint.index.min(rejected.saturating_sub(1));
+                    // Without a match behind the purged entry only a snapshot helps: `next` at it asks for one.
+                    let matching = self.log.last_not_above(at, hint.term);
+                    progress.probe_from(matching.map_or(purged, |id| id.index + 1));
+                }
+            }
+            // Its term is in the message and was looked at.
+            AppendResult::StaleTerm => {}
+        }
+    }
+
+    pub(super) fn on_unreachable(&mut self, peer: C::NodeId) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let Some(progress) = leader.peers.get_mut(&peer) else { return };
+        match progress.state() {
+            // What is in flight is probably lost: do not send more before it answers.
+            ProgressState::Replicate(_) => progress.probe(),
+            ProgressState::Probe { .. } | ProgressState::Snapshot { .. } => {}
+        }
+    }
+}

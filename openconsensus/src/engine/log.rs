@@ -1,0 +1,339 @@
+//! The log as the engine sees it: recent entries in memory, the terms of all of them, and the cursors.
+
+use std::ops::Range;
+
+use crate::entries::Entries;
+use crate::entry::{Entry, Index, LogId, Payload, Term};
+use crate::membership::{Membership, MembershipAt};
+use crate::type_config::TypeConfig;
+
+use super::Recovered;
+use super::tail::Tail;
+
+/// The log and its cursors.
+///
+/// ```text
+/// purged ≤ applied ≤ dispatched ≤ min(committed, stable)
+/// stable ≤ written ≤ last,   committed ≤ last
+/// ```
+///
+/// `committed` may be ahead of `stable` (a quorum has what this disk has not yet, thesis 10.2.1), but nothing is
+/// applied here before it is stable here: otherwise a crash could leave a state that is ahead of its log.
+#[derive(Clone, Debug)]
+pub(super) struct Log<C: TypeConfig> {
+    /// The place before the first entry.
+    purged: LogId,
+    last: LogId,
+    /// Handed to the log storage.
+    written: Index,
+    /// Durable here.
+    stable: Index,
+    committed: Index,
+    /// Handed to the state machine.
+    dispatched: Index,
+    applied: LogId,
+    /// The first entry of each term behind `purged`, in order.
+    term_starts: Vec<LogId>,
+    tail: Tail<C>,
+    /// The latest membership at or before `applied`, then all later ones, in order. Never empty.
+    memberships: Vec<MembershipAt<C>>,
+}
+
+impl<C: TypeConfig> Log<C> {
+    pub(super) fn recover(recovered: &Recovered<C>) -> Result<Self, String> {
+        let Recovered { purged, last, applied, hard_state, .. } = recovered;
+        let applied_at = applied.last_applied;
+        if applied_at.index < purged.index || last.index < applied_at.index {
+            return Err(format!("applied {applied_at} is not between purged {purged} and last {last}"));
+        }
+        if hard_state.term < last.term {
+            return Err(format!(
+                "the term is {}, but the log ends at {last}: the hard state was lost",
+                hard_state.term
+            ));
+        }
+        let mut log = Self {
+            purged: *purged,
+            last: *last,
+            written: last.index,
+            stable: last.index,
+            // The commit index is a hint: never more than there is, never less than has been applied.
+            committed: hard_state.commit.min(last.index).max(applied_at.index),
+            dispatched: applied_at.index,
+            applied: applied_at,
+            term_starts: recovered.term_starts.clone(),
+            tail: Tail::new(last.index + 1),
+            memberships: vec![applied.membership.clone()],
+        };
+        log.memberships.extend(recovered.memberships.iter().cloned());
+        log.check_recovered()?;
+        Ok(log)
+    }
+
+    fn check_recovered(&self) -> Result<(), String> {
+        let mut before = self.purged;
+        for start in &self.term_starts {
+            let first = before == self.purged;
+            let in_order = before.index < start.index
+                && (before.term < start.term || first && before.term <= start.term);
+            if !in_order || self.last.index < start.index {
+                return Err(format!(
+                    "term start {start} does not fit behind {before} in a log that ends at {}",
+                    self.last
+                ));
+            }
+            before = *start;
+        }
+        if before.term != self.last.term {
+            return Err(format!("the log ends at {}, but its last term start is {before}", self.last));
+        }
+        if self.term_at(self.applied.index) != Some(self.applied.term) {
+            return Err(format!("the state machine has applied {}, which is not in the log", self.applied));
+        }
+        for pair in self.memberships.windows(2) {
+            if pair[1].log_id.index <= pair[0].log_id.index {
+                return Err(format!("membership {} does not follow {}", pair[1].log_id, pair[0].log_id));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn purged(&self) -> LogId {
+        self.purged
+    }
+
+    pub(super) fn last(&self) -> LogId {
+        self.last
+    }
+
+    pub(super) fn written(&self) -> Index {
+        self.written
+    }
+
+    pub(super) fn stable(&self) -> Index {
+        self.stable
+    }
+
+    pub(super) fn committed(&self) -> Index {
+        self.committed
+    }
+
+    pub(super) fn dispatched(&self) -> Index {
+        self.dispatched
+    }
+
+    pub(super) fn applied(&self) -> LogId {
+        self.applied
+    }
+
+    pub(super) fn tail_bytes(&self) -> u64 {
+        self.tail.bytes()
+    }
+
+    /// The membership in force: the latest in the log, be it committed or not (Raft paper, section 6).
+    pub(super) fn membership(&self) -> &Membership<C> {
+        &self.membership_at().membership
+    }
+
+    pub(super) fn membership_at(&self) -> &MembershipAt<C> {
+        self.memberships.last().expect("there is always a membership, if only the empty one")
+    }
+
+    /// The term of the entry at `index`, if it is known: from the purged entry to the last.
+    pub(super) fn term_at(&self, index: Index) -> Option<Term> {
+        if index < self.purged.index || self.last.index < index {
+            return None;
+        }
+        let place = self.term_starts.partition_point(|start| start.index <= index);
+        if place == 0 || index == self.purged.index {
+            return Some(self.purged.term);
+        }
+        Some(self.term_starts[place - 1].term)
+    }
+
+    pub(super) fn log_id_at(&self, index: Index) -> Option<LogId> {
+        self.term_at(index).map(|term| LogId { term, index })
+    }
+
+    /// Whether this very entry is in the log, or just before it.
+    pub(super) fn contains(&self, id: LogId) -> bool {
+        self.term_at(id.index) == Some(id.term)
+    }
+
+    /// The last entry at or before `index` whose term is at most `term`: entries behind it cannot match a log that has
+    /// `term` at `index`. `None` when that lies before the purged entry. Both sides of a conflict skip whole terms with
+    /// it, so that the match is found in as many round trips as there are terms (Raft paper, 5.3).
+    pub(super) fn last_not_above(&self, index: Index, term: Term) -> Option<LogId> {
+        let mut end = index.min(self.last.index);
+        for start in self.term_starts.iter().rev() {
+            if end < start.index {
+                continue;
+            }
+            if start.term <= term {
+                return Some(LogId { term: start.term, index: end });
+            }
+            end = start.index - 1;
+        }
+        let at_purged = self.purged.index <= end && self.purged.term <= term;
+        at_purged.then_some(LogId { term: self.purged.term, index: end })
+    }
+
+    /// Adds entries behind the last one.
+    pub(super) fn append(&mut self, entries: Entries<C>) {
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else { return };
+        assert_eq!(
+            first.index,
+            self.last.index + 1,
+            "entries from {first} do not follow the log, which ends at {}",
+            self.last
+        );
+        assert!(
+            self.last.term <= first.term,
+            "entries from {first} have a lower term than the last entry {}",
+            self.last
+        );
+        for entry in entries.iter() {
+            self.note_entry(entry);
+        }
+        self.last = last;
+        self.tail.push(entries);
+    }
+
+    fn note_entry(&mut self, entry: &Entry<C>) {
+        let term_of_last = self.term_starts.last().map_or(self.purged.term, |start| start.term);
+        if term_of_last != entry.log_id.term {
+            self.term_starts.push(entry.log_id);
+        }
+        if let Payload::Membership(membership) = &entry.payload {
+            self.memberships.push(MembershipAt { log_id: entry.log_id, membership: membership.clone() });
+        }
+    }
+
+    /// Removes the entries at and after `from`. They conflict with the leader's, so none of them is committed.
+    /// Returns whether any of them had been handed to the log storage.
+    pub(super) fn truncate(&mut self, from: Index) -> bool {
+        assert!(
+            self.committed < from,
+            "entries from {from} on cannot be removed: {} is committed",
+            self.committed
+        );
+        self.tail.truncate(from);
+        let kept = from - 1;
+        self.last = self.log_id_at(kept).expect("what precedes an uncommitted entry is in the log");
+        self.term_starts.retain(|start| start.index < from);
+        // The membership before an uncommitted one comes back in force.
+        while from <= self.membership_at().log_id.index {
+            self.memberships.pop();
+        }
+        let was_written = kept < self.written;
+        self.written = self.written.min(kept);
+        self.stable = self.stable.min(kept);
+        was_written
+    }
+
+    /// Forgets the entries up to `upto`. When it is not in the log, or the log does not reach it, all entries go and
+    /// the log starts behind it.
+    pub(super) fn purge(&mut self, upto: LogId) {
+        if upto.index <= self.purged.index {
+            return;
+        }
+        if self.contains(upto) {
+            let from = upto.index + 1;
+            let keep_from = self.term_starts.partition_point(|start| start.index <= upto.index);
+            let starts_new_term = self.term_starts.get(keep_from).is_some_and(|start| start.index == from);
+            let mut kept = self.term_starts.split_off(keep_from);
+            if !starts_new_term && upto.index < self.last.index {
+                kept.insert(0, LogId { term: upto.term, index: from });
+            }
+            self.term_starts = kept;
+            self.tail.evict_to(upto.index);
+        } else {
+            let last = self.last;
+            assert!(
+                last.index < upto.index,
+                "the log ends at {last} and has another entry where {upto} should be"
+            );
+            self.term_starts.clear();
+            self.tail = Tail::new(upto.index + 1);
+            self.last = upto;
+        }
+        self.purged = upto;
+        self.written = self.written.max(upto.index);
+    }
+
+    /// The state machine has the state of a snapshot now.
+    pub(super) fn install(&mut self, last: LogId, membership: MembershipAt<C>) {
+        self.purge(last);
+        self.committed = self.committed.max(last.index);
+        self.dispatched = last.index;
+        self.applied = last;
+        // What a snapshot contains is durable, although this log never held it.
+        self.stable = self.stable.max(last.index);
+        self.memberships.retain(|at| last.index < at.log_id.index);
+        self.memberships.insert(0, membership);
+    }
+
+    pub(super) fn commit_to(&mut self, index: Index) -> bool {
+        assert!(index <= self.last.index, "commit {index} is beyond the last entry {}", self.last);
+        let moved = self.committed < index;
+        self.committed = self.committed.max(index);
+        moved
+    }
+
+    /// Everything appended so far has been handed to the log storage.
+    pub(super) fn take_unwritten(&mut self) -> Entries<C> {
+        let entries = self.tail.range(self.written + 1..self.last.index + 1);
+        assert_eq!(
+            entries.len() as u64,
+            self.last.index - self.written,
+            "entries that are not written yet must be in memory"
+        );
+        self.written = self.last.index;
+        entries
+    }
+
+    pub(super) fn has_unwritten(&self) -> bool {
+        self.written < self.last.index
+    }
+
+    pub(super) fn stable_to(&mut self, index: Index) {
+        assert!(index <= self.written, "{index} cannot be stable: only {} was written", self.written);
+        self.stable = self.stable.max(index);
+    }
+
+    pub(super) fn dispatched_to(&mut self, index: Index) {
+        assert!(
+            index <= self.committed.min(self.stable),
+            "{index} cannot be applied: committed {}, stable {}",
+            self.committed,
+            self.stable
+        );
+        self.dispatched = index;
+    }
+
+    pub(super) fn applied_to(&mut self, last: LogId) {
+        assert!(
+            self.applied.index <= last.index && last.index <= self.dispatched,
+            "applied {last} was never handed out: {} was",
+            self.dispatched
+        );
+        self.applied = last;
+        let older = self.memberships.partition_point(|at| at.log_id.index <= last.index);
+        self.memberships.drain(..older.saturating_sub(1));
+    }
+
+    /// Entries from `from` on, as many as fit into `bytes_max`, at least one. `None` when they are not in memory.
+    pub(super) fn recent(&self, from: Index, bytes_max: u64) -> Option<Entries<C>> {
+        self.tail.from(from, bytes_max)
+    }
+
+    /// The part of `range` that is in memory: its end, possibly nothing.
+    pub(super) fn recent_range(&self, range: Range<Index>) -> Entries<C> {
+        self.tail.range(range)
+    }
+
+    /// Lets go of the oldest entries in memory beyond `bytes_max`, but of none that the log storage could not return.
+    pub(super) fn shrink_tail(&mut self, bytes_max: u64) {
+        self.tail.shrink(bytes_max, self.stable);
+    }
+}

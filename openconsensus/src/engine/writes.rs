@@ -1,0 +1,174 @@
+//! Numbered writes, and the messages that wait for them.
+
+use std::collections::VecDeque;
+
+use crate::entry::{HardState, Index, LogId};
+use crate::message::{AppendResult, Body, Message};
+use crate::type_config::TypeConfig;
+
+use super::effects::{LogWrite, WriteId};
+use super::log::Log;
+
+/// What has to be written, what is being written, and what must not leave before that.
+///
+/// Every message waits for exactly the writes that it depends on. Writes are numbered and complete in order. A
+/// truncation makes the completion of older writes void for the entries that it removed.
+#[derive(Clone, Debug)]
+pub(super) struct Writes<C: TypeConfig> {
+    /// The number of the write that is being put together.
+    next: WriteId,
+    /// This write and all before it are durable.
+    done: WriteId,
+    /// The write that carries the latest change of term or vote.
+    hard_state_in: WriteId,
+    hard_state_staged: bool,
+    truncate_staged: Option<Index>,
+    purge_staged: Option<LogId>,
+    in_flight: VecDeque<InFlight>,
+    held: Vec<Held<C>>,
+}
+
+#[derive(Clone, Debug)]
+struct InFlight {
+    id: WriteId,
+    /// The last index that is durable when this write is.
+    stable_to: Index,
+}
+
+#[derive(Clone, Debug)]
+struct Held<C: TypeConfig> {
+    until: WriteId,
+    peer: C::NodeId,
+    message: Message<C>,
+}
+
+impl<C: TypeConfig> Writes<C> {
+    pub(super) fn new() -> Self {
+        Self {
+            next: WriteId(1),
+            done: WriteId(0),
+            hard_state_in: WriteId(0),
+            hard_state_staged: false,
+            truncate_staged: None,
+            purge_staged: None,
+            in_flight: VecDeque::new(),
+            held: Vec::new(),
+        }
+    }
+
+    /// Term or vote have changed.
+    pub(super) fn stage_hard_state(&mut self) {
+        self.hard_state_staged = true;
+        self.hard_state_in = self.next;
+    }
+
+    /// Entries at and after `from` that were handed to the storage are gone from the log.
+    pub(super) fn stage_truncate(&mut self, from: Index) {
+        self.truncate_staged = Some(self.truncate_staged.map_or(from, |staged| staged.min(from)));
+        for write in &mut self.in_flight {
+            write.stable_to = write.stable_to.min(from - 1);
+        }
+    }
+
+    pub(super) fn stage_purge(&mut self, upto: LogId) {
+        self.purge_staged = Some(upto);
+    }
+
+    /// The write that makes term and vote as they are now durable.
+    pub(super) fn of_hard_state(&self) -> WriteId {
+        self.hard_state_in
+    }
+
+    /// The write that makes everything that has been decided so far durable.
+    pub(super) fn of_all(&self, log: &Log<C>) -> WriteId {
+        let staged = self.hard_state_staged
+            || self.truncate_staged.is_some()
+            || self.purge_staged.is_some()
+            || log.has_unwritten();
+        if staged { self.next } else { self.in_flight.back().map_or(self.done, |write| write.id) }
+    }
+
+    /// The write that makes the entry at `index` durable.
+    pub(super) fn of_entry(&self, index: Index, log: &Log<C>) -> WriteId {
+        if index <= log.stable() {
+            return self.done;
+        }
+        if log.written() < index {
+            return self.next;
+        }
+        // The first one that will have it: later ones would only make the peer wait longer.
+        self.in_flight.iter().find(|write| index <= write.stable_to).map_or(self.next, |write| write.id)
+    }
+
+    pub(super) fn is_done(&self, write: WriteId) -> bool {
+        write <= self.done
+    }
+
+    /// Keeps `message` until `until` is durable, or returns it when it already is.
+    pub(super) fn hold(
+        &mut self,
+        until: WriteId,
+        peer: C::NodeId,
+        message: Message<C>,
+    ) -> Option<Message<C>> {
+        if self.is_done(until) {
+            return Some(message);
+        }
+        // One acknowledgement speaks for all before it.
+        let matched_of = |message: &Message<C>| match message.body {
+            Body::AppendResponse { result: AppendResult::Matched { matched } } => Some(matched),
+            _ => None,
+        };
+        if let (Some(matched), Some(last)) = (matched_of(&message), self.held.last_mut())
+            && last.peer == peer
+            && last.until == until
+            && last.message.term == message.term
+            && let Some(before) = matched_of(&last.message)
+        {
+            if before < matched {
+                last.message = message;
+            }
+            return None;
+        }
+        self.held.push(Held { until, peer, message });
+        None
+    }
+
+    /// The write that has been put together since the last one, if there is anything to write.
+    pub(super) fn take(&mut self, hard_state: HardState<C>, log: &mut Log<C>) -> Option<LogWrite<C>> {
+        let append = log.take_unwritten();
+        let hard_state_staged = std::mem::take(&mut self.hard_state_staged);
+        let truncate = self.truncate_staged.take();
+        let purge = self.purge_staged.take();
+        if !hard_state_staged && truncate.is_none() && append.is_empty() && purge.is_none() {
+            return None;
+        }
+        let id = self.next;
+        self.next = WriteId(id.0 + 1);
+        self.in_flight.push_back(InFlight { id, stable_to: log.written() });
+        let hard_state_to_save = hard_state_staged.then_some(hard_state);
+        Some(LogWrite {
+            id,
+            hard_state: hard_state_to_save,
+            truncate,
+            purge,
+            append,
+            commit: hard_state.commit,
+        })
+    }
+
+    /// `write` and all before it are durable. Returns the messages that may leave now.
+    pub(super) fn complete(&mut self, write: WriteId, log: &mut Log<C>) -> Vec<(C::NodeId, Message<C>)> {
+        assert!(write < self.next, "write {} was never handed out: the next is {}", write.0, self.next.0);
+        while let Some(oldest) = self.in_flight.front() {
+            if write < oldest.id {
+                break;
+            }
+            log.stable_to(oldest.stable_to);
+            self.in_flight.pop_front();
+        }
+        self.done = self.done.max(write);
+        let done = self.done;
+        self.held.extract_if(.., |held| held.until <= done).map(|held| (held.peer, held.message)).collect()
+    }
+}
