@@ -1,0 +1,144 @@
+use futures::executor::block_on;
+use openconsensus::{Entry, Payload};
+
+use super::*;
+use crate::kv::{Command, Kv};
+
+fn entries(term: Term, range: Range<Index>) -> Entries<Kv> {
+    range
+        .map(|index| Entry {
+            log_id: LogId::new(term, index),
+            payload: Payload::Command(Command::Delete { key: format!("{index}") }),
+        })
+        .collect::<Vec<_>>()
+        .into()
+}
+
+/// A loaded log with one batch for each of `batches`.
+fn log_of(batches: impl IntoIterator<Item = (Term, Range<Index>)>) -> MemLog<Kv> {
+    let mut log = MemLog::new();
+    block_on(log.load()).unwrap();
+    for (term, range) in batches {
+        block_on(log.append(entries(term, range), 0)).unwrap();
+    }
+    log
+}
+
+/// The message of a refusal.
+fn refusal(result: io::Result<()>) -> String {
+    let error = result.unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidInput);
+    error.to_string()
+}
+
+fn hard_state(term: Term, voted_for: Option<u64>, commit: Index) -> HardState<Kv> {
+    HardState { term, voted_for, commit }
+}
+
+#[test]
+fn a_new_log_is_the_default() {
+    assert_eq!(block_on(MemLog::<Kv>::new().load()).unwrap(), LogState::default());
+}
+
+#[test]
+fn a_reader_sees_any_range_over_any_batches_and_nothing_that_is_purged() {
+    let mut log = log_of([(1, 1..4), (1, 4..5), (2, 5..9)]);
+    let mut reader = log.reader();
+    block_on(log.purge(LogId::new(1, 2))).unwrap();
+    for start in 0..12 {
+        for end in start..12 {
+            let read = block_on(reader.read(start..end, u64::MAX)).unwrap();
+            let expected = if (3..9).contains(&start) { start..end.min(9) } else { 0..0 };
+            let expected = if expected.is_empty() { 0..0 } else { expected };
+            assert_eq!(read.range(), expected, "{start}..{end}");
+        }
+    }
+}
+
+#[test]
+fn a_read_stops_at_its_limit_but_returns_at_least_one_entry() {
+    let log = log_of([(1, 1..3), (1, 3..4), (1, 4..7)]);
+    let mut reader = log.reader();
+    let one = log.entries(1..2).size_bytes();
+    for limit in 0..8 * one {
+        let read = block_on(reader.read(1..7, limit)).unwrap();
+        let expected = (limit / one).clamp(1, 6);
+        assert_eq!(read.range(), 1..1 + expected, "{limit} bytes, {one} each");
+    }
+}
+
+#[test]
+fn truncation_cuts_inside_and_between_batches_and_appending_goes_on_there() {
+    for from in 1..8 {
+        let mut log = log_of([(1, 1..4), (1, 4..7)]);
+        block_on(log.truncate(from)).unwrap();
+        assert_eq!(log.state().last.index, from - 1, "truncated from {from}");
+        block_on(log.append(entries(2, from..from + 2), 0)).unwrap();
+        assert_eq!(log.entries(1..99).range(), 1..from + 2);
+        assert_eq!(log.entries(from..from + 1).first(), Some(LogId::new(2, from)));
+    }
+}
+
+#[test]
+fn purging_cuts_inside_between_and_behind_the_batches() {
+    for upto in 1..=6 {
+        let mut log = log_of([(1, 1..4), (1, 4..7)]);
+        block_on(log.purge(LogId::new(1, upto))).unwrap();
+        let state = log.state();
+        assert_eq!(state.purged, LogId::new(1, upto));
+        assert_eq!(state.last, LogId::new(1, 6));
+        assert_eq!(log.entries(upto + 1..99).len() as u64, 6 - upto);
+    }
+    let mut log = log_of([(1, 1..4)]);
+    block_on(log.purge(LogId::new(3, 20))).unwrap();
+    assert_eq!((log.state().purged, log.state().last), (LogId::new(3, 20), LogId::new(3, 20)));
+    block_on(log.append(entries(3, 21..22), 0)).unwrap();
+}
+
+#[test]
+fn the_commit_hint_is_the_latest_of_both_sources() {
+    let mut log = log_of([(1, 1..4)]);
+    block_on(log.append(entries(1, 4..5), 3)).unwrap();
+    assert_eq!(log.state().hard_state.commit, 3);
+    block_on(log.save_hard_state(hard_state(1, Some(2), 1))).unwrap();
+    assert_eq!(log.state().hard_state, hard_state(1, Some(2), 3));
+    block_on(log.save_hard_state(hard_state(1, Some(2), 4))).unwrap();
+    assert_eq!(log.state().hard_state.commit, 4);
+}
+
+#[test]
+fn what_breaks_the_contract_is_refused_and_changes_nothing() {
+    let mut log = log_of([(3, 1..7)]);
+    block_on(log.purge(LogId::new(3, 2))).unwrap();
+    block_on(log.append(Entries::empty(), 4)).unwrap();
+    block_on(log.save_hard_state(hard_state(3, Some(1), 0))).unwrap();
+    let before = log.state();
+
+    let gap = refusal(block_on(log.append(entries(3, 8..9), 0)));
+    assert_eq!(gap, "entry 8(t3) cannot be appended: the last entry is 6(t3), the next one must be at 7");
+    assert!(refusal(block_on(log.append(entries(3, 6..8), 0))).contains("must be at 7"));
+    assert!(refusal(block_on(log.append(entries(2, 7..8), 0))).contains("term is below"));
+    assert!(refusal(block_on(log.truncate(2))).contains("purged up to 2(t3), the least is 3"));
+    assert!(refusal(block_on(log.truncate(4))).contains("entries up to 4 are known to be committed"));
+    assert!(refusal(block_on(log.purge(LogId::new(3, 1)))).contains("purged up to 2(t3) already"));
+    assert!(refusal(block_on(log.purge(LogId::new(4, 5)))).contains("the stored entry is 5(t3)"));
+    assert!(refusal(block_on(log.purge(LogId::new(4, 2)))).contains("the stored entry is 2(t3)"));
+    assert!(refusal(block_on(log.save_hard_state(hard_state(2, None, 0)))).contains("stored term 3"));
+    let vote = refusal(block_on(log.save_hard_state(hard_state(3, Some(2), 0))));
+    assert_eq!(vote, "the vote of term 3 went to 1 and must not change to 2");
+    assert!(refusal(block_on(log.save_hard_state(hard_state(3, None, 0)))).contains("to nobody"));
+
+    assert_eq!(log.state(), before);
+    assert_eq!(log.entries(3..99).range(), 3..7);
+}
+
+#[test]
+fn only_the_handle_that_was_loaded_last_may_write() {
+    let mut first = log_of([(1, 1..3)]);
+    let mut second = first.clone();
+    assert!(refusal(block_on(second.append(entries(1, 3..4), 0))).contains("load must be called"));
+    assert_eq!(block_on(second.load()).unwrap().last, LogId::new(1, 2));
+    block_on(second.append(entries(1, 3..4), 0)).unwrap();
+    assert!(refusal(block_on(first.append(entries(1, 4..5), 0))).contains("loaded again"));
+    assert_eq!(first.state().last, LogId::new(1, 3), "both are handles to one log");
+}
