@@ -1,1 +1,34 @@
-//! To be written.
+//! Cluster harness for openconsensus: whole clusters in one process, over a network and stores that fail on demand.
+//!
+//! - [`MemNetwork`] carries messages and snapshots between nodes in memory; it can cut, delay, drop, repeat and
+//!   reorder them.
+//! - [`FaultyLog`] and [`FaultyStateMachine`] make stores fail, stall or crawl, through a [`StoreFaults`] handle.
+//! - [`CrashRuntime`] runs a node on tokio and can kill it half-way through whatever it is doing.
+//! - [`Cluster`] puts them together over `openconsensus-memstore`; [`Client`] and [`Load`] write to it, and [`History`]
+//!   and [`Register`] check what came of it.
+
+#![forbid(unsafe_code)]
+
+mod client;
+mod cluster;
+mod eventually;
+mod faulty_log;
+mod faulty_state_machine;
+mod history;
+mod load;
+mod network;
+mod register;
+mod runtime;
+mod store_faults;
+
+pub use client::{Client, Outcome, put};
+pub use cluster::{Cluster, ClusterOptions, StateKind};
+pub use eventually::{eventually, eventually_within};
+pub use faulty_log::{FaultyLog, FaultyLogReader};
+pub use faulty_state_machine::FaultyStateMachine;
+pub use history::History;
+pub use load::Load;
+pub use network::{LinkFaults, MemNetwork, MemNetworkNode, SnapshotFaults, Traffic};
+pub use register::Register;
+pub use runtime::CrashRuntime;
+pub use store_faults::StoreFaults;

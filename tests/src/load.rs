@@ -1,0 +1,71 @@
+//! `Load`: clients that write in the background until they are told to stop.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use tokio::task::JoinSet;
+
+use crate::client::put;
+use crate::cluster::Cluster;
+use crate::eventually::eventually;
+use crate::history::History;
+
+/// Clients that write, each one write after the other, each write a key of its own.
+#[derive(Debug)]
+pub struct Load {
+    history: Arc<History>,
+    is_stopping: Arc<AtomicBool>,
+    writers: JoinSet<()>,
+}
+
+impl Load {
+    /// Starts `writers` clients of `cluster`, whose keys begin with `prefix`.
+    pub fn start(cluster: &Cluster, prefix: &str, writers: usize) -> Self {
+        let mut load = Self { history: Arc::default(), is_stopping: Arc::default(), writers: JoinSet::new() };
+        for writer in 0..writers {
+            let mut client = cluster.client();
+            let history = load.history.clone();
+            let is_stopping = load.is_stopping.clone();
+            let prefix = format!("{prefix}/{writer}");
+            load.writers.spawn(async move {
+                let mut count = 0_u64;
+                while !is_stopping.load(Ordering::Relaxed) {
+                    count += 1;
+                    let key = format!("{prefix}/{count:08}");
+                    let outcome = client.write(put(&key, History::value_of(&key))).await;
+                    history.record(&key, &outcome);
+                }
+            });
+        }
+        load
+    }
+
+    /// What the clients were told so far.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Waits until `count` more writes are acknowledged.
+    pub async fn acknowledged(&self, count: usize) {
+        let goal = self.history.acknowledged() + count;
+        let what = format!("{count} more acknowledged writes");
+        eventually(&what, || {
+            let acknowledged = self.history.acknowledged();
+            if goal <= acknowledged { Ok(()) } else { Err(acknowledged) }
+        })
+        .await;
+    }
+
+    /// Lets every client finish the write that it is at, and returns what all of them were told.
+    ///
+    /// # Panics
+    ///
+    /// When a client has panicked.
+    pub async fn stop(mut self) -> Arc<History> {
+        self.is_stopping.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.writers.join_next().await {
+            ended.expect("a writer must not panic");
+        }
+        self.history
+    }
+}
