@@ -182,7 +182,7 @@ pub enum Reply<C: TypeConfig> {
         /// Who leads, as far as is known.
         leader: Option<LeaderHint<C>>,
     },
-    /// The first membership has been appended.
+    /// The first membership is in the log, durably.
     Initialized,
     /// It has not.
     InitializeFailed(InitializeError<C>),

@@ -62,10 +62,15 @@ impl<C: TypeConfig> Engine<C> {
         }
     }
 
-    /// Derived from the log, never remembered: a voter of the membership in force that is not in the middle of
-    /// replacing its state.
+    /// Derived from the log, never remembered: a voter that is not in the middle of replacing its state.
+    ///
+    /// A node that the membership in force no longer names may still be needed to commit that very membership (thesis
+    /// 4.2.2): with two voters, of which one is removed, only the removed one may have the entry. So a voter of the
+    /// committed membership is electable too; it does not count its own vote then.
     pub(super) fn is_electable(&self) -> bool {
-        self.log.membership().is_voter(self.id) && !self.snapshots.is_installing()
+        let is_voter =
+            self.log.membership().is_voter(self.id) || self.log.committed_membership().is_voter(self.id);
+        is_voter && !self.snapshots.is_installing()
     }
 
     /// Every timeout starts with a pre-vote, also that of a candidate who has already raised its term once: if it is cut

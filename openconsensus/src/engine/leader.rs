@@ -243,10 +243,13 @@ impl<C: TypeConfig> Engine<C> {
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         if round <= leader.round && progress.on_heartbeat_answer(round, now) {
             // An empty append behind what was sent: the answer tells whether that has arrived.
-            let next = progress.next();
-            if let Some(prev) = self.log.log_id_at(next - 1) {
-                let commit = self.log.committed();
-                self.send(from, Body::Append { prev, entries: Entries::empty(), commit });
+            match self.log.log_id_at(progress.next() - 1) {
+                Some(prev) => {
+                    let commit = self.log.committed();
+                    self.send(from, Body::Append { prev, entries: Entries::empty(), commit });
+                }
+                // Purged meanwhile: whatever has become of them, they cannot be sent again.
+                None => progress.probe(),
             }
         }
     }

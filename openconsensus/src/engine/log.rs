@@ -139,6 +139,13 @@ impl<C: TypeConfig> Log<C> {
         self.memberships.last().expect("there is always a membership, if only the empty one")
     }
 
+    /// The latest membership that is known to be committed.
+    pub(super) fn committed_membership(&self) -> &Membership<C> {
+        let behind = self.memberships.partition_point(|at| at.log_id.index <= self.committed);
+        // The first one is applied, so there is always one at or before the commit index.
+        &self.memberships[behind.max(1) - 1].membership
+    }
+
     /// The term of the entry at `index`, if it is known: from the purged entry to the last.
     pub(super) fn term_at(&self, index: Index) -> Option<Term> {
         if index < self.purged.index || self.last.index < index {

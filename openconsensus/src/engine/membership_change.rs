@@ -61,7 +61,15 @@ impl<C: TypeConfig> Engine<C> {
         let log_id = LogId { term: 1, index: 1 };
         let payload = Payload::Membership(Membership::of_voters(nodes));
         self.log.append(vec![Entry { log_id, payload }].into());
-        self.reply(request, Reply::Initialized);
+        self.initializing = Some((request, self.writes.of_entry(log_id.index, &self.log)));
+    }
+
+    /// Answers once the first membership is durable.
+    pub(super) fn finish_initialize(&mut self) {
+        let writes = &self.writes;
+        if let Some((request, _)) = self.initializing.take_if(|(_, write)| writes.is_done(*write)) {
+            self.reply(request, Reply::Initialized);
+        }
     }
 
     pub(super) fn on_change_membership(

@@ -110,6 +110,8 @@ pub struct Engine<C: TypeConfig> {
     reads: Reads<C>,
     /// Who waits to learn what became of a transfer that this node has begun.
     transfer_outcome: Option<TransferOutcome<C>>,
+    /// Who waits for the first membership to be durable, and the write that makes it so.
+    initializing: Option<(RequestId, WriteId)>,
     timers: Timers,
     rng: Rng,
     /// Numbers campaigns, reads of the log and forwarded reads, so that late answers are recognised.
@@ -152,6 +154,7 @@ impl<C: TypeConfig> Engine<C> {
             snapshots: Snapshots::new(recovered.snapshot),
             reads: Reads::new(),
             transfer_outcome: None,
+            initializing: None,
             timers: Timers::default(),
             rng,
             next_number,
@@ -327,6 +330,7 @@ impl<C: TypeConfig> Engine<C> {
                 self.effects.messages.push((peer, message));
             }
         }
+        self.finish_initialize();
         self.count_own_vote(now);
         self.begin_install();
     }
