@@ -103,10 +103,15 @@ impl Cluster {
         for id in 1..=voters {
             cluster.start(id).await;
         }
-        let nodes = (1..=voters).map(|id| (id, address(id))).collect();
+        let nodes = (1..=voters).map(|id| (id, Self::address(id))).collect();
         cluster.raft(1).initialize(nodes).await.expect("a fresh node can be initialized");
         cluster.leader().await;
         cluster
+    }
+
+    /// Where node `id` says that it can be reached. The network in memory does not look at it.
+    pub fn address(id: u64) -> String {
+        format!("node-{id}")
     }
 
     /// The network between the nodes.
@@ -163,6 +168,12 @@ impl Cluster {
         let node = self.take_running(id);
         self.network().disconnect(id);
         node.runtime.crash().await;
+    }
+
+    /// Gives up every handle of node `id` that this cluster and its network have.
+    pub fn forget(&self, id: u64) {
+        drop(self.take_running(id));
+        self.network().disconnect(id);
     }
 
     /// Replaces everything that node `id` has stored by empty stores, as after the loss of its disk.
@@ -315,11 +326,6 @@ impl NodeSlot {
             running: None,
         }
     }
-}
-
-/// Where node `id` says that it can be reached. The network in memory does not look at it.
-pub(crate) fn address(id: u64) -> String {
-    format!("node-{id}")
 }
 
 impl fmt::Debug for Cluster {
