@@ -48,7 +48,7 @@ impl Client {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
             let Some(id) = self.next_node() else {
-                sleep(PAUSE).await;
+                sleep(PAUSE).await; // paces the attempts
                 continue;
             };
             let Ok(result) = timeout_at(deadline, self.write_at(id, command.clone())).await else {
@@ -59,7 +59,7 @@ impl Client {
                 Err(WriteError::NotLeader { leader }) => {
                     self.leader = leader.map(|leader| leader.id).filter(|leader| *leader != id);
                     if self.leader.is_none() {
-                        sleep(PAUSE).await;
+                        sleep(PAUSE).await; // paces the attempts
                     }
                 }
                 Err(WriteError::Dropped | WriteError::TooLarge { .. }) => return Outcome::Absent,
@@ -116,7 +116,7 @@ impl Client {
             }
             self.leader = None;
             assert!(Instant::now() < deadline, "no node confirms a read: {:?}", self.cluster);
-            sleep(PAUSE).await;
+            sleep(PAUSE).await; // paces the attempts
         }
     }
 

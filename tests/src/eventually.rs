@@ -37,7 +37,7 @@ pub async fn eventually_within<T, E: Debug>(
             Err(seen) if deadline <= Instant::now() => {
                 panic!("still waiting for {what} after {limit:?}; last seen: {seen:#?}")
             }
-            Err(_) => sleep(PAUSE).await,
+            Err(_) => sleep(PAUSE).await, // paces the looks
         }
     }
 }

@@ -79,7 +79,7 @@ impl StoreFaults {
         // The sender is a field of `self`, so there is always a value to wait for.
         let _ = self.is_stalled.subscribe().wait_for(|stalled| !stalled).await;
         if !delay.is_zero() {
-            tokio::time::sleep(delay).await;
+            tokio::time::sleep(delay).await; // paces the writes
         }
         if self.lock().is_full {
             return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on the device"));

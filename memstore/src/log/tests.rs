@@ -1,3 +1,5 @@
+//! What a log in memory keeps, and what it refuses.
+
 use futures::executor::block_on;
 use openconsensus::{Entry, Payload};
 

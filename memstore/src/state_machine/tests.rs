@@ -1,3 +1,5 @@
+//! A state machine in memory: its views, its snapshots, and what survives a restart.
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 

@@ -81,7 +81,7 @@ async fn send_pieces<C: TypeConfig>(
             let faults = hub.lock().snapshot_faults.clone();
             let part = chunk.split_to(chunk.len().min(faults.chunk_bytes.unwrap_or(usize::MAX).max(1)));
             if !faults.chunk_delay.is_zero() {
-                tokio::time::sleep(faults.chunk_delay).await;
+                tokio::time::sleep(faults.chunk_delay).await; // paces the chunks
             }
             if faults.break_after_bytes.is_some_and(|limit| limit <= passed) {
                 return Err(aborted("the connection broke"));
