@@ -344,3 +344,141 @@ impl<C: TypeConfig> Log<C> {
         self.tail.shrink(bytes_max, self.stable);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::U64;
+
+    fn recovered() -> Recovered<U64> {
+        Recovered::empty(1, 1)
+    }
+
+    /// A log with entries of the given terms from index 1 on, all of them stable.
+    fn log(terms: &[Term]) -> Log<U64> {
+        let last = terms.last().copied().unwrap_or(0);
+        let mut start = recovered();
+        start.hard_state.term = last;
+        let mut log = Log::recover(&start).unwrap();
+        for (index, term) in (1..).zip(terms) {
+            let log_id = LogId { term: *term, index };
+            log.append(vec![Entry { log_id, payload: Payload::Command(index) }].into());
+        }
+        log.take_unwritten();
+        log.stable_to(terms.len() as Index);
+        log
+    }
+
+    #[test]
+    fn the_term_of_every_entry_is_known_also_after_a_purge() {
+        let terms = [1, 1, 2, 2, 2, 5, 5, 9];
+        for upto in 0..=terms.len() {
+            let mut log = log(&terms);
+            log.commit_to(8);
+            log.dispatched_to(8);
+            log.applied_to(LogId::new(9, 8));
+            if 0 < upto {
+                log.purge(LogId::new(terms[upto - 1], upto as Index));
+            }
+            for index in 0..=10_usize {
+                let expected = match index {
+                    _ if index < upto || terms.len() < index => None,
+                    0 => Some(0),
+                    _ => Some(terms[index - 1]),
+                };
+                assert_eq!(log.term_at(index as Index), expected, "index {index}, purged to {upto}");
+            }
+            // By definition, the slow way.
+            for index in 0..=9_u64 {
+                for term in 0..=10 {
+                    let candidates = (0..=index).rev().filter_map(|i| log.log_id_at(i));
+                    let expected = candidates.into_iter().find(|id| id.term <= term);
+                    assert_eq!(
+                        log.last_not_above(index, term),
+                        expected,
+                        "index {index} term {term} purged {upto}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_truncated_log_takes_other_entries_and_is_no_longer_stable_there() {
+        let mut log = log(&[1, 1, 2, 2]);
+        assert!(log.truncate(3));
+        assert_eq!((log.last(), log.stable(), log.written()), (LogId::new(1, 2), 2, 2));
+        log.append(vec![Entry { log_id: LogId::new(3, 3), payload: Payload::Blank }].into());
+        assert_eq!(log.term_at(3), Some(3));
+        // The new entry was not handed to the storage yet.
+        assert!(!log.truncate(3));
+    }
+
+    #[test]
+    fn a_truncated_membership_gives_way_to_the_one_before() {
+        let mut log = log(&[]);
+        let membership = |id: u64| Payload::Membership(Membership::of_voters([(id, ())].into()));
+        for index in 1..=3 {
+            log.append(vec![Entry { log_id: LogId::new(1, index), payload: membership(index) }].into());
+        }
+        assert!(log.membership().is_voter(3));
+        log.truncate(3);
+        assert!(log.membership().is_voter(2));
+        log.truncate(1);
+        assert!(log.membership().is_empty());
+    }
+
+    #[test]
+    fn the_committed_membership_is_the_latest_at_or_before_the_commit_index() {
+        let mut log = log(&[]);
+        for index in 1..=3 {
+            let payload = Payload::Membership(Membership::of_voters([(index, ())].into()));
+            log.append(vec![Entry { log_id: LogId::new(1, index), payload }].into());
+        }
+        assert!(log.committed_membership().is_empty());
+        log.commit_to(2);
+        assert!(log.committed_membership().is_voter(2));
+    }
+
+    #[test]
+    fn a_log_that_does_not_reach_a_snapshot_starts_anew_behind_it() {
+        let mut log = log(&[1, 1, 1]);
+        log.install(LogId::new(4, 10), MembershipAt::default());
+        assert_eq!(
+            (log.last(), log.purged(), log.applied()),
+            (LogId::new(4, 10), LogId::new(4, 10), LogId::new(4, 10))
+        );
+        assert_eq!((log.committed(), log.stable(), log.written()), (10, 10, 10));
+        log.append(vec![Entry { log_id: LogId::new(4, 11), payload: Payload::Blank }].into());
+        assert_eq!(log.term_at(11), Some(4));
+    }
+
+    #[test]
+    fn a_log_that_goes_beyond_a_snapshot_keeps_what_is_behind_it() {
+        let mut log = log(&[1, 1, 1, 2, 2]);
+        log.install(LogId::new(1, 3), MembershipAt::default());
+        assert_eq!((log.last(), log.purged()), (LogId::new(2, 5), LogId::new(1, 3)));
+        assert_eq!(log.recent_range(0..10).range(), 4..6);
+    }
+
+    #[test]
+    fn a_commit_hint_is_brought_into_the_bounds_of_log_and_state() {
+        for (hint, applied, expected) in [(9, 0, 4), (0, 3, 3), (2, 1, 2)] {
+            let mut start = recovered();
+            start.hard_state = crate::HardState { term: 1, voted_for: None, commit: hint };
+            start.last = LogId::new(1, 4);
+            start.term_starts = vec![LogId::new(1, 1)];
+            start.applied.last_applied = LogId::new(if applied == 0 { 0 } else { 1 }, applied);
+            assert_eq!(Log::recover(&start).unwrap().committed(), expected);
+        }
+    }
+
+    #[test]
+    fn a_log_without_the_hard_state_of_its_term_is_refused() {
+        let mut start = recovered();
+        start.last = LogId::new(3, 4);
+        start.term_starts = vec![LogId::new(3, 1)];
+        let error = Log::<U64>::recover(&start).unwrap_err();
+        assert!(error.contains("hard state was lost"), "{error}");
+    }
+}

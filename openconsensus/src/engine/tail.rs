@@ -147,3 +147,89 @@ impl<C: TypeConfig> Tail<C> {
         Entries::concat(parts)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::entry::{Entry, LogId, Payload};
+    use crate::testing::U64;
+
+    fn batch(range: Range<Index>) -> Entries<U64> {
+        let entries =
+            range.map(|index| Entry { log_id: LogId::new(1, index), payload: Payload::Command(index) });
+        entries.collect::<Vec<_>>().into()
+    }
+
+    fn tail() -> Tail<U64> {
+        let mut tail = Tail::new(5);
+        for range in [5..8, 8..9, 9..14] {
+            tail.push(batch(range));
+        }
+        tail
+    }
+
+    const ENTRY: u64 = Entry::<U64>::OVERHEAD_BYTES + 8;
+
+    #[test]
+    fn any_range_is_found_whatever_the_batches() {
+        let tail = tail();
+        for start in 3..16 {
+            for end in start..16 {
+                let expected = start.max(5)..end.min(14);
+                let found = tail.range(start..end);
+                if expected.is_empty() {
+                    assert!(found.is_empty(), "{start}..{end}");
+                } else {
+                    assert_eq!(found.range(), expected, "{start}..{end}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn entries_from_an_index_keep_the_limit_in_bytes_but_are_never_none() {
+        let tail = tail();
+        assert_eq!(tail.from(4, u64::MAX).map(|e| e.range()), None);
+        assert_eq!(tail.from(15, u64::MAX).map(|e| e.range()), None);
+        assert!(tail.from(14, u64::MAX).unwrap().is_empty());
+        for start in 5..14 {
+            for count in 0..10 {
+                let end = (start + count.max(1)).min(14);
+                assert_eq!(
+                    tail.from(start, count * ENTRY).unwrap().range(),
+                    start..end,
+                    "from {start}, {count} entries"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn truncating_and_evicting_keep_the_sum_of_bytes() {
+        for cut in 4..16 {
+            let mut truncated = tail();
+            truncated.truncate(cut);
+            let left = cut.clamp(5, 14) - 5;
+            assert_eq!(truncated.bytes(), left * ENTRY, "truncated at {cut}");
+            truncated.push(batch(cut.clamp(5, 14).min(cut)..20).slice(cut.min(14)..20));
+            assert_eq!(truncated.range(0..20).range().end, 20);
+
+            let mut evicted = tail();
+            evicted.evict_to(cut);
+            assert_eq!(evicted.bytes(), (13 - cut.clamp(4, 13)) * ENTRY, "evicted to {cut}");
+        }
+    }
+
+    #[test]
+    fn what_is_not_stable_is_never_let_go() {
+        let mut tail = tail();
+        tail.shrink(0, 7);
+        assert_eq!(tail.range(0..20).range(), 8..14);
+        tail.shrink(0, 8);
+        assert_eq!(tail.range(0..20).range(), 9..14);
+        tail.shrink(0, 12);
+        assert_eq!(tail.range(0..20).range(), 9..14);
+        tail.shrink(0, 13);
+        assert_eq!(tail.bytes(), 0);
+    }
+}

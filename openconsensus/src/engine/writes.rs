@@ -172,3 +172,90 @@ impl<C: TypeConfig> Writes<C> {
         self.held.extract_if(.., |held| held.until <= done).map(|held| (held.peer, held.message)).collect()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::Recovered;
+    use crate::entry::{Entry, Payload};
+    use crate::testing::U64;
+
+    fn acknowledge(matched: Index) -> Message<U64> {
+        Message { term: 1, body: Body::AppendResponse { result: AppendResult::Matched { matched } } }
+    }
+
+    fn log() -> Log<U64> {
+        let mut recovered = Recovered::empty(1, 1);
+        recovered.hard_state.term = 9;
+        Log::recover(&recovered).unwrap()
+    }
+
+    fn append(log: &mut Log<U64>, term: u64, count: u64) {
+        let first = log.last().index + 1;
+        let entries = (first..first + count)
+            .map(|index| Entry { log_id: LogId::new(term, index), payload: Payload::Blank });
+        log.append(entries.collect::<Vec<_>>().into());
+    }
+
+    #[test]
+    fn a_message_waits_for_the_write_that_it_depends_on_and_for_no_later_one() {
+        let (mut writes, mut log) = (Writes::<U64>::new(), log());
+        append(&mut log, 1, 2);
+        let first = writes.take(HardState::default(), &mut log).unwrap().id;
+        append(&mut log, 1, 2);
+        let second = writes.take(HardState::default(), &mut log).unwrap().id;
+        append(&mut log, 1, 1);
+        assert_eq!(writes.of_entry(1, &log), first);
+        assert_eq!(writes.of_entry(4, &log), second);
+        assert_eq!(writes.of_entry(5, &log), WriteId(second.0 + 1));
+        for index in [1, 3, 4] {
+            assert!(writes.hold(writes.of_entry(index, &log), index, acknowledge(index)).is_none());
+        }
+        let peers = |released: Vec<(u64, Message<U64>)>| {
+            released.into_iter().map(|(peer, _)| peer).collect::<Vec<_>>()
+        };
+        assert_eq!(peers(writes.complete(first, &mut log)), vec![1]);
+        assert_eq!(log.stable(), 2);
+        assert_eq!(peers(writes.complete(second, &mut log)), vec![3, 4]);
+        assert!(writes.hold(writes.of_entry(4, &log), 4, acknowledge(4)).is_some());
+    }
+
+    #[test]
+    fn acknowledgements_for_one_write_are_one_message() {
+        let (mut writes, mut log) = (Writes::<U64>::new(), log());
+        append(&mut log, 1, 3);
+        for matched in [1, 3, 2] {
+            assert!(writes.hold(writes.of_entry(matched, &log), 7, acknowledge(matched)).is_none());
+        }
+        let id = writes.take(HardState::default(), &mut log).unwrap().id;
+        let released = writes.complete(id, &mut log);
+        let [
+            (
+                7,
+                Message {
+                    body: Body::AppendResponse { result: AppendResult::Matched { matched: 3 } }, ..
+                },
+            ),
+        ] = released.as_slice()
+        else {
+            panic!("{released:?}");
+        };
+    }
+
+    #[test]
+    fn the_completion_of_a_write_is_void_for_entries_that_were_truncated() {
+        let (mut writes, mut log) = (Writes::<U64>::new(), log());
+        append(&mut log, 1, 5);
+        let first = writes.take(HardState::default(), &mut log).unwrap().id;
+        assert!(log.truncate(3));
+        writes.stage_truncate(3);
+        append(&mut log, 2, 4);
+        let second = writes.take(HardState::default(), &mut log).unwrap();
+        assert_eq!((second.truncate, second.append.range()), (Some(3), 3..7));
+        // Entries 3 to 5 of term 1 are on the disk now, but the log has others there.
+        writes.complete(first, &mut log);
+        assert_eq!(log.stable(), 2);
+        writes.complete(second.id, &mut log);
+        assert_eq!(log.stable(), 6);
+    }
+}
