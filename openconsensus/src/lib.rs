@@ -75,7 +75,7 @@ pub use message::{
 };
 pub use metrics::{Counters, PeerMetrics, ProgressName, RaftMetrics, RoleName};
 pub use network::{NetworkError, RaftNetwork};
-pub use raft::{MetricsWatch, Raft, Wait};
+pub use raft::{MetricsWatch, Raft, Wait, WeakRaft};
 #[cfg(feature = "tokio")]
 pub use runtime::TokioRuntime;
 pub use runtime::{

@@ -30,6 +30,34 @@ impl<C: TypeConfig> Default for LogState<C> {
     }
 }
 
+impl<C: TypeConfig> LogState<C> {
+    /// What contradicts itself, if anything does: such a storage has lost something.
+    pub(crate) fn contradiction(&self) -> Option<String> {
+        let (purged, last) = (self.purged, self.last);
+        if last.index < purged.index {
+            return Some(format!("the log ends at {last}, but is purged up to {purged}"));
+        }
+        if last.index == purged.index && last != purged {
+            return Some(format!(
+                "the log is empty behind {purged}, but its last entry is said to be {last}"
+            ));
+        }
+        if last.term < purged.term {
+            return Some(format!("the last entry {last} is of an earlier term than {purged} before it"));
+        }
+        self.unseen_term(last)
+    }
+
+    /// Says so if the hard state is older than the term of an entry: a node must not vote again in a term that it has
+    /// seen the end of.
+    pub(crate) fn unseen_term(&self, entry: LogId) -> Option<String> {
+        let seen = self.hard_state.term;
+        (seen < entry.term).then(|| {
+            format!("the hard state is of term {seen}, but there is an entry {entry}: the hard state is lost or old")
+        })
+    }
+}
+
 /// The log and the hard state of one node on its disk.
 ///
 /// All writes come from one loop of the driver: one at a time, in order, never cancelled half-way, and each is durable

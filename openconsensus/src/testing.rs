@@ -1,5 +1,7 @@
 //! The smallest type configuration, for unit tests.
 
+use std::time::Instant;
+
 use crate::type_config::TypeConfig;
 
 /// Commands and responses are numbers, nodes have no address.
@@ -15,4 +17,9 @@ impl TypeConfig for U64 {
     fn command_bytes(_command: &u64) -> u64 {
         8
     }
+}
+
+/// Some time to begin with.
+pub(crate) fn start() -> Instant {
+    Instant::now()
 }

@@ -1,0 +1,362 @@
+//! Inputs to the engine, effects to everybody else; the only owner of the engine.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
+
+use futures::channel::oneshot;
+
+use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteId};
+use crate::entry::Index;
+use crate::error::{Fatal, WriteError};
+use crate::message::Message;
+use crate::network::RaftNetwork;
+use crate::runtime::AsyncRuntime;
+use crate::type_config::TypeConfig;
+
+use super::alarm::Alarm;
+use super::apply_loop::Work;
+use super::inbox::Inbox;
+use super::item::{Item, Request};
+use super::log_loop::LogQueue;
+use super::pending::Pending;
+use super::publish::Publisher;
+use super::requests::{Asker, Requests};
+use super::shared::Shared;
+use super::waiters::{Batch, Waiter};
+
+/// How many turns are taken before other tasks of the thread get their turn.
+const TURNS_PER_POLL_MAX: usize = 8;
+
+/// The loop and what it owns.
+///
+/// It never waits for anything in the middle of a turn. A turn takes what has come in, lets the engine see all of it,
+/// and carries out what the engine wants: everything that arrives meanwhile forms the next turn.
+pub(super) struct Core<C: TypeConfig, R, N> {
+    engine: Engine<C>,
+    runtime: R,
+    network: Arc<N>,
+    shared: Arc<Shared<C>>,
+    queues: Queues<C>,
+    /// Taken from the inbox and not looked at yet.
+    taken: Vec<Item<C>>,
+    requests: Requests<C>,
+    pending: Pending<C>,
+    /// Dropping one gives up the snapshot that is being built, sent or installed under its id.
+    cancels: BTreeMap<SnapshotId, oneshot::Sender<()>>,
+    /// The last entry of each snapshot that is being installed.
+    installing: BTreeMap<SnapshotId, Index>,
+    publisher: Publisher<C>,
+    alarm: Alarm,
+}
+
+/// The ways to the other loops.
+pub(super) struct Queues<C: TypeConfig> {
+    pub(super) log: Arc<LogQueue<C>>,
+    pub(super) apply: Arc<Inbox<Work<C>>>,
+    pub(super) catch_up: Arc<Inbox<LogRead>>,
+}
+
+/// What the clients of one turn want, put together so that the engine is asked once.
+struct Gathered<C: TypeConfig> {
+    commands: Vec<C::Command>,
+    writers: VecDeque<Waiter<C>>,
+    readers: Vec<oneshot::Sender<Result<Index, crate::error::ReadError<C>>>>,
+}
+
+impl<C, R, N> Core<C, R, N>
+where
+    C: TypeConfig,
+    R: AsyncRuntime,
+    N: RaftNetwork<C>,
+{
+    pub(super) fn new(
+        engine: Engine<C>,
+        runtime: R,
+        network: Arc<N>,
+        shared: Arc<Shared<C>>,
+        queues: Queues<C>,
+    ) -> Self {
+        let metrics = shared.watch.latest();
+        Self {
+            engine,
+            runtime,
+            network,
+            queues,
+            taken: Vec::new(),
+            requests: Requests::new(metrics.applied.index),
+            pending: Pending::new(),
+            cancels: BTreeMap::new(),
+            installing: BTreeMap::new(),
+            publisher: Publisher::new(&metrics, shared.config.metrics_interval_ms),
+            alarm: Alarm::new(shared.clock.clone()),
+            shared,
+        }
+    }
+
+    pub(super) fn shared(&self) -> &Shared<C> {
+        &self.shared
+    }
+
+    /// Takes turns while there is something to do. Ready when the node is to stop.
+    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..TURNS_PER_POLL_MAX {
+            if self.shared.fatal().is_some() {
+                return Poll::Ready(());
+            }
+            if self.taken.is_empty() {
+                let _ = self.shared.inbox.poll_take(cx, &mut self.taken);
+            }
+            let persisted = self.queues.log.take_done();
+            let is_due = self.alarm.poll(cx, self.next_deadline());
+            if self.taken.is_empty() && persisted.is_none() && !is_due {
+                // A closed inbox is ready at once, but then the reason is set.
+                return if self.shared.fatal().is_some() { Poll::Ready(()) } else { Poll::Pending };
+            }
+            self.turn(persisted, is_due);
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        let deadlines =
+            [self.engine.next_deadline(), self.pending.next_deadline(), self.publisher.next_deadline()];
+        deadlines.into_iter().flatten().min()
+    }
+
+    fn turn(&mut self, persisted: Option<WriteId>, is_due: bool) {
+        let now = self.runtime.now();
+        if let Some(write) = persisted {
+            self.engine.step(now, Input::Persisted { write });
+        }
+        let inputs_max = self.shared.config.inputs_per_turn_max as usize;
+        let mut gathered = Gathered { commands: Vec::new(), writers: VecDeque::new(), readers: Vec::new() };
+        let mut taken = std::mem::take(&mut self.taken);
+        for item in taken.drain(..inputs_max.min(taken.len())) {
+            self.accept(now, item, &mut gathered);
+        }
+        // Keeps the allocation, and what was too much for this turn.
+        self.taken = taken;
+        self.ask_for(now, gathered);
+        // Behind the messages: a leader that was heard of only now must not be taken for dead.
+        if is_due {
+            self.engine.step(now, Input::Timeout);
+        }
+        let effects = self.engine.take_effects(now);
+        self.carry_out(now, effects);
+        if is_due {
+            self.pending.expire(now);
+        }
+        self.publisher.publish_if_due(now, &self.engine, &self.shared.watch);
+    }
+
+    fn accept(&mut self, now: Instant, item: Item<C>, gathered: &mut Gathered<C>) {
+        match item {
+            Item::Write { command, waiter } => {
+                gathered.commands.push(command);
+                gathered.writers.push_back(waiter);
+            }
+            Item::WriteMany { commands, waiter } => {
+                gathered.commands.extend(commands);
+                gathered.writers.push_back(waiter);
+            }
+            Item::Read { reply } => gathered.readers.push(reply),
+            Item::Receive { from, messages, permit } => {
+                for message in messages {
+                    self.engine.step(now, Input::Receive { from, message });
+                }
+                drop(permit);
+            }
+            Item::Request(request) => self.accept_request(now, *request),
+            Item::Applied { last } => {
+                self.engine.step(now, Input::Applied { last });
+                self.requests.applied(last.index);
+            }
+            Item::SnapshotInstalled { id, installed } => {
+                self.cancels.remove(&id);
+                let last = self.installing.remove(&id);
+                self.engine.step(now, Input::SnapshotInstalled { id, installed });
+                if let Some(last) = last
+                    && installed
+                {
+                    self.pending.covered_by_snapshot(last);
+                    self.requests.applied(last);
+                }
+            }
+            Item::Input(input) => {
+                if let Input::SnapshotBuilt { id, .. } | Input::SnapshotSent { id, .. } = &input {
+                    self.cancels.remove(id);
+                }
+                self.engine.step(now, input);
+            }
+        }
+    }
+
+    fn accept_request(&mut self, now: Instant, request: Request<C>) {
+        let input = match request {
+            Request::Initialize { nodes, reply } => {
+                let request = self.requests.add(Asker::Initialize(reply));
+                Input::Initialize { request, nodes }
+            }
+            Request::ChangeMembership { change, expected, reply } => {
+                let request = self.requests.add(Asker::ChangeMembership(reply));
+                Input::ChangeMembership { request, change, expected }
+            }
+            Request::TransferLeadership { target, reply } => {
+                let request = self.requests.add(Asker::TransferLeadership(reply));
+                Input::TransferLeadership { request, target }
+            }
+            Request::BuildSnapshot { reply } => {
+                let request = self.requests.add(Asker::BuildSnapshot(reply));
+                Input::BuildSnapshot { request }
+            }
+            Request::InstallSnapshot { snapshot, data, reply } => {
+                let request = self.requests.add(Asker::InstallSnapshot { reply, data: Some(data) });
+                Input::InstallSnapshot { request, snapshot }
+            }
+        };
+        self.engine.step(now, input);
+    }
+
+    /// Asks the engine once for all writers and once for all readers of the turn.
+    fn ask_for(&mut self, now: Instant, gathered: Gathered<C>) {
+        let Gathered { commands, writers, readers } = gathered;
+        if !commands.is_empty() {
+            let request = self.requests.add(Asker::Write(writers));
+            self.engine.step(now, Input::Write { request, commands });
+        }
+        if !readers.is_empty() {
+            let request = self.requests.add(Asker::Read(readers));
+            self.engine.step(now, Input::Read { request });
+        }
+    }
+
+    /// Carries out the fields in the order in which they stand, as [`Effects`] asks for.
+    fn carry_out(&mut self, now: Instant, effects: Effects<C>) {
+        let Effects { write, messages, replies, reads, apply, snapshots, state_changed } = effects;
+        if let Some(write) = write {
+            self.queues.log.push(write);
+        }
+        self.send(messages);
+        let outcome_deadline = now + Duration::from_millis(self.shared.config.write_outcome_timeout_ms);
+        for (request, reply) in replies {
+            if let Some(batch) = self.requests.answer(request, reply) {
+                self.pending.appended(batch, outcome_deadline);
+            }
+        }
+        for read in reads {
+            // A queue of another loop is closed only when the node stops.
+            let _ = self.queues.catch_up.push(read);
+        }
+        if let Some(apply) = apply {
+            let waiting: Vec<Batch<C>> = self.pending.hand_over(apply.range.clone());
+            let _ = self.queues.apply.push(Work::Apply { apply, waiting });
+        }
+        for effect in snapshots {
+            self.carry_out_snapshot(effect);
+        }
+        if state_changed {
+            self.publisher.look(now, &self.engine, &self.shared.watch);
+            self.pending.keep_only(self.publisher.leading_term(), outcome_deadline);
+        }
+    }
+
+    /// Sends messages, those for one peer together and in order.
+    fn send(&self, messages: Vec<(C::NodeId, Message<C>)>) {
+        let mut by_peer: BTreeMap<C::NodeId, Vec<Message<C>>> = BTreeMap::new();
+        for (peer, message) in messages {
+            by_peer.entry(peer).or_default().push(message);
+        }
+        for (peer, messages) in by_peer {
+            self.network.send(peer, self.engine.membership().node(peer), messages);
+        }
+    }
+
+    fn carry_out_snapshot(&mut self, effect: SnapshotEffect<C>) {
+        let work = match effect {
+            SnapshotEffect::Build { id } => Work::BuildSnapshot { id, cancel: self.cancel(id) },
+            SnapshotEffect::Send { id, peer, term } => {
+                let Some(node) = self.engine.membership().node(peer).cloned() else {
+                    // It has been removed meanwhile.
+                    let input = Input::SnapshotSent { id, response: None };
+                    let _ = self.shared.inbox.push(Item::Input(input));
+                    return;
+                };
+                Work::SendSnapshot { id, peer, node, term, cancel: self.cancel(id) }
+            }
+            SnapshotEffect::Install { id, request, snapshot } => {
+                let Some(data) = self.requests.take_stream(request) else {
+                    panic!("the engine installs a snapshot for {request:?}, which did not come with one");
+                };
+                self.installing.insert(id, snapshot.meta.last.index);
+                Work::InstallSnapshot { id, snapshot, data, cancel: self.cancel(id) }
+            }
+            SnapshotEffect::Discard { id } => {
+                self.cancels.remove(&id);
+                return;
+            }
+        };
+        let _ = self.queues.apply.push(work);
+    }
+
+    fn cancel(&mut self, id: SnapshotId) -> oneshot::Receiver<()> {
+        let (cancel, cancelled) = oneshot::channel();
+        self.cancels.insert(id, cancel);
+        cancelled
+    }
+
+    /// A write to the log has failed: the engine falls silent. Only its replies are passed on.
+    pub(super) fn storage_failed(&mut self) {
+        let now = self.runtime.now();
+        self.engine.step(now, Input::StorageFailed);
+        for (request, reply) in self.engine.take_effects(now).replies {
+            if let Some(batch) = self.requests.answer(request, reply) {
+                self.pending.appended(batch, now);
+            }
+        }
+        self.publisher.look(now, &self.engine, &self.shared.watch);
+    }
+
+    /// Answers everybody who still waits. Nothing may be asked of the core afterwards.
+    ///
+    /// `has_panicked` tells that the core was interrupted in the middle of a turn.
+    pub(super) fn finish(&mut self, has_panicked: bool) {
+        self.queues.apply.close();
+        self.queues.catch_up.close();
+        self.cancels.clear();
+        let reason = self.shared.reason();
+        if has_panicked {
+            self.requests.forget_writers();
+        } else {
+            self.publisher.publish(self.runtime.now(), &self.engine, &self.shared.watch);
+        }
+        self.requests.fail(&reason);
+        // Dropping those who wait for entries tells them that the outcome is unknown.
+        self.pending = Pending::new();
+        let unseen = std::mem::take(&mut self.taken);
+        for item in unseen.into_iter().chain(self.shared.inbox.drain()) {
+            refuse(item, &reason);
+        }
+        self.shared.watch.stop(reason);
+    }
+}
+
+/// Answers an item that the engine will never see.
+pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
+    match item {
+        Item::Write { waiter, .. } | Item::WriteMany { waiter, .. } => {
+            waiter.fail(WriteError::Fatal(reason.clone()));
+        }
+        Item::Read { reply } => drop(reply.send(Err(reason.clone().into()))),
+        Item::Request(request) => match *request {
+            Request::Initialize { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
+            Request::ChangeMembership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
+            Request::TransferLeadership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
+            Request::BuildSnapshot { reply } => drop(reply.send(Err(reason.clone().into()))),
+            Request::InstallSnapshot { reply, .. } => drop(reply.send(Err(reason.clone()))),
+        },
+        Item::Receive { .. } | Item::Applied { .. } | Item::SnapshotInstalled { .. } | Item::Input(_) => {}
+    }
+}

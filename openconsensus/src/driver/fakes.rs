@@ -1,0 +1,399 @@
+//! A runtime, stores and a network for unit tests: in memory, deterministic, and they fail when they are told to.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll, Wake, Waker};
+use std::time::{Duration, Instant};
+
+use futures::future::poll_fn;
+use futures::{FutureExt, StreamExt};
+
+use crate::entries::Entries;
+use crate::entry::{Entry, HardState, Index, LogId, Payload, Term};
+use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
+use crate::network::{NetworkError, RaftNetwork};
+use crate::runtime::{AsyncRuntime, BoxFuture, MaybeSend, SnapshotStream, snapshot_stream};
+use crate::storage::{
+    AppliedState, ApplyBatch, LogState, RaftLogReader, RaftLogStorage, RaftStateMachine, Snapshot,
+};
+use crate::testing::{U64, start};
+
+use super::sync::lock;
+
+/// Commands that equal their index.
+pub(crate) fn entries(term: Term, range: Range<Index>) -> Entries<U64> {
+    let entry = |index| Entry { log_id: LogId::new(term, index), payload: Payload::Command(index) };
+    range.map(entry).collect::<Vec<_>>().into()
+}
+
+/// A clock that a test moves, and tasks that run when it says so.
+#[derive(Clone)]
+pub(crate) struct FakeRuntime {
+    state: Arc<Mutex<RuntimeState>>,
+    woken: Arc<Flag>,
+}
+
+struct RuntimeState {
+    now: Instant,
+    timers: Vec<(Instant, Waker)>,
+    timers_made: usize,
+    tasks: Vec<BoxFuture<'static, ()>>,
+}
+
+struct Flag(AtomicBool);
+
+impl Wake for Flag {
+    fn wake(self: Arc<Self>) {
+        self.0.store(true, Ordering::SeqCst);
+    }
+}
+
+impl FakeRuntime {
+    pub(crate) fn new() -> Self {
+        let state = RuntimeState { now: start(), timers: Vec::new(), timers_made: 0, tasks: Vec::new() };
+        Self { state: Arc::new(Mutex::new(state)), woken: Arc::new(Flag(AtomicBool::new(false))) }
+    }
+
+    pub(crate) fn timers_made(&self) -> usize {
+        lock(&self.state).timers_made
+    }
+
+    pub(crate) fn advance(&self, by: Duration) {
+        let due: Vec<Waker> = {
+            let mut state = lock(&self.state);
+            state.now += by;
+            let now = state.now;
+            let (due, later) = std::mem::take(&mut state.timers).into_iter().partition(|(at, _)| *at <= now);
+            state.timers = later;
+            let due: Vec<(Instant, Waker)> = due;
+            due.into_iter().map(|(_, waker)| waker).collect()
+        };
+        due.into_iter().for_each(Waker::wake);
+    }
+
+    /// Runs all tasks until none can go on.
+    pub(crate) fn run(&self) {
+        let waker = Waker::from(self.woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            self.woken.0.store(false, Ordering::SeqCst);
+            let mut tasks = std::mem::take(&mut lock(&self.state).tasks);
+            tasks.retain_mut(|task| task.poll_unpin(&mut cx).is_pending());
+            let mut state = lock(&self.state);
+            let has_new = !state.tasks.is_empty();
+            tasks.append(&mut state.tasks);
+            state.tasks = tasks;
+            if !has_new && !self.woken.0.load(Ordering::SeqCst) {
+                return;
+            }
+        }
+    }
+
+    /// Runs all tasks and `future` until it resolves, `None` when none of them can go on.
+    pub(crate) fn run_until<T>(&self, future: impl Future<Output = T>) -> Option<T> {
+        let mut future = Box::pin(future);
+        let waker = Waker::from(self.woken.clone());
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            self.woken.0.store(false, Ordering::SeqCst);
+            if let Poll::Ready(value) = future.poll_unpin(&mut cx) {
+                return Some(value);
+            }
+            let woken_by_itself = self.woken.0.load(Ordering::SeqCst);
+            self.run();
+            if let Poll::Ready(value) = future.poll_unpin(&mut cx) {
+                return Some(value);
+            }
+            if !woken_by_itself && !self.woken.0.load(Ordering::SeqCst) {
+                return None;
+            }
+        }
+    }
+
+    /// As if the executor were shut down: drops all tasks.
+    pub(crate) fn drop_tasks(&self) {
+        let tasks = std::mem::take(&mut lock(&self.state).tasks);
+        drop(tasks);
+    }
+}
+
+impl AsyncRuntime for FakeRuntime {
+    fn spawn(&self, task: impl Future<Output = ()> + MaybeSend + 'static) {
+        lock(&self.state).tasks.push(Box::pin(task));
+        self.woken.0.store(true, Ordering::SeqCst);
+    }
+
+    fn now(&self) -> Instant {
+        lock(&self.state).now
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + MaybeSend + 'static {
+        let state = self.state.clone();
+        lock(&state).timers_made += 1;
+        poll_fn(move |cx| {
+            let mut state = lock(&state);
+            if deadline <= state.now {
+                return Poll::Ready(());
+            }
+            state.timers.push((deadline, cx.waker().clone()));
+            Poll::Pending
+        })
+    }
+
+    fn seed(&self) -> u64 {
+        7
+    }
+}
+
+/// A log in memory that writes down its calls. All clones are one log.
+#[derive(Clone, Default)]
+pub(crate) struct FakeLog(Arc<Mutex<FakeLogState>>);
+
+#[derive(Default)]
+pub(crate) struct FakeLogState {
+    pub(crate) hard_state: HardState<U64>,
+    pub(crate) purged: LogId,
+    pub(crate) entries: BTreeMap<Index, Entry<U64>>,
+    calls: Vec<String>,
+    fail_at: Option<String>,
+    /// Reads see nothing at this index.
+    pub(crate) hole: Option<Index>,
+}
+
+impl FakeLog {
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut FakeLogState) -> T) -> T {
+        change(&mut lock(&self.0))
+    }
+
+    pub(crate) fn add(&self, entries: &Entries<U64>) {
+        self.with(|state| {
+            state.entries.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone())));
+            state.hard_state.term = state.hard_state.term.max(entries.last().map_or(0, |last| last.term));
+        });
+    }
+
+    pub(crate) fn calls(&self) -> Vec<String> {
+        self.with(|state| state.calls.clone())
+    }
+
+    /// The call that is written down like this fails.
+    pub(crate) fn fail_at(&self, call: &str) {
+        self.with(|state| state.fail_at = Some(call.to_owned()));
+    }
+
+    fn call(&self, call: String, change: impl FnOnce(&mut FakeLogState)) -> io::Result<()> {
+        self.with(|state| {
+            let fails = state.fail_at.as_ref() == Some(&call);
+            state.calls.push(call);
+            if fails {
+                return Err(io::Error::other("no space left"));
+            }
+            change(state);
+            Ok(())
+        })
+    }
+}
+
+impl RaftLogStorage<U64> for FakeLog {
+    type Reader = Self;
+
+    fn reader(&self) -> Self {
+        self.clone()
+    }
+
+    async fn load(&mut self) -> io::Result<LogState<U64>> {
+        Ok(self.with(|state| LogState {
+            hard_state: state.hard_state,
+            purged: state.purged,
+            last: state.entries.values().last().map_or(state.purged, |entry| entry.log_id),
+        }))
+    }
+
+    async fn save_hard_state(&mut self, hard_state: HardState<U64>) -> io::Result<()> {
+        self.call(format!("save_hard_state term {}", hard_state.term), |state| state.hard_state = hard_state)
+    }
+
+    async fn append(&mut self, entries: Entries<U64>, commit: Index) -> io::Result<()> {
+        let range = entries.range();
+        self.call(format!("append {}..{} commit {commit}", range.start, range.end), |state| {
+            state.entries.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone())));
+        })
+    }
+
+    async fn truncate(&mut self, from: Index) -> io::Result<()> {
+        self.call(format!("truncate {from}"), |state| drop(state.entries.split_off(&from)))
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.call(format!("purge {upto}"), |state| {
+            state.entries = state.entries.split_off(&(upto.index + 1));
+            state.purged = upto;
+        })
+    }
+}
+
+impl RaftLogReader<U64> for FakeLog {
+    async fn read(&mut self, range: Range<Index>, bytes_max: u64) -> io::Result<Entries<U64>> {
+        Ok(self.with(|state| {
+            let end = state.hole.filter(|hole| range.contains(hole)).unwrap_or(range.end);
+            let found: Vec<_> =
+                state.entries.range(range.start..end).map(|(_, entry)| entry.clone()).collect();
+            Entries::from(found).limit_bytes(bytes_max)
+        }))
+    }
+}
+
+/// A state machine that sums up its commands. All clones are one state machine.
+#[derive(Clone, Default)]
+pub(crate) struct FakeStateMachine(Arc<Mutex<FakeState>>);
+
+#[derive(Default)]
+pub(crate) struct FakeState {
+    pub(crate) applied: AppliedState<U64>,
+    pub(crate) sum: u64,
+    /// The commands of each call of `apply`.
+    pub(crate) batches: Vec<Vec<u64>>,
+    pub(crate) snapshot: Option<(SnapshotMeta<U64>, u64)>,
+    /// What the next `apply` does wrong.
+    pub(crate) apply_fault: Option<Fault>,
+    /// Whether `install_snapshot` overlooks errors of its stream, or fails without one.
+    pub(crate) install_fault: Option<Fault>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    Error,
+    Panic,
+    /// One response too few; an error of the stream that is overlooked.
+    Wrong,
+    /// Never returns.
+    Hangs,
+}
+
+impl FakeStateMachine {
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut FakeState) -> T) -> T {
+        change(&mut lock(&self.0))
+    }
+}
+
+impl RaftStateMachine<U64> for FakeStateMachine {
+    async fn applied_state(&mut self) -> io::Result<AppliedState<U64>> {
+        Ok(self.with(|state| state.applied.clone()))
+    }
+
+    async fn apply(&mut self, batch: ApplyBatch<U64>) -> io::Result<Vec<u64>> {
+        let fault = self.with(|state| state.apply_fault);
+        if fault == Some(Fault::Hangs) {
+            std::future::pending::<()>().await;
+        }
+        self.with(|state| {
+            let commands: Vec<u64> = batch.commands().map(|(_, command)| *command).collect();
+            let mut responses: Vec<u64> = Vec::new();
+            for command in &commands {
+                state.sum += command;
+                responses.push(state.sum);
+            }
+            state.batches.push(commands);
+            state.applied = batch.applied_state().clone();
+            match fault {
+                Some(Fault::Error) => return Err(io::Error::other("disk on fire")),
+                Some(Fault::Panic) => panic!("a bug in apply"),
+                Some(Fault::Wrong) => drop(responses.pop()),
+                Some(Fault::Hangs) | None => {}
+            }
+            Ok(responses)
+        })
+    }
+
+    fn build_snapshot(&mut self) -> BoxFuture<'static, io::Result<SnapshotMeta<U64>>> {
+        let this = self.clone();
+        let (applied, sum) = self.with(|state| (state.applied.clone(), state.sum));
+        Box::pin(async move {
+            let meta = SnapshotMeta {
+                last: applied.last_applied,
+                membership: applied.membership,
+                size_bytes: Some(8),
+            };
+            this.with(|state| state.snapshot = Some((meta.clone(), sum)));
+            Ok(meta)
+        })
+    }
+
+    async fn current_snapshot(&mut self) -> io::Result<Option<Snapshot<U64>>> {
+        Ok(self.with(|state| {
+            state.snapshot.clone().map(|(meta, sum)| {
+                let bytes = sum.to_be_bytes().to_vec();
+                Snapshot { meta, data: snapshot_stream(futures::stream::iter([Ok(bytes.into())])) }
+            })
+        }))
+    }
+
+    async fn install_snapshot(&mut self, snapshot: Snapshot<U64>) -> io::Result<()> {
+        let fault = self.with(|state| state.install_fault);
+        let Snapshot { meta, mut data } = snapshot;
+        let mut bytes = Vec::new();
+        while let Some(chunk) = data.next().await {
+            match chunk {
+                Ok(chunk) => bytes.extend_from_slice(&chunk),
+                Err(_) if fault == Some(Fault::Wrong) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if fault == Some(Fault::Error) {
+            return Err(io::Error::other("disk on fire"));
+        }
+        let sum = bytes.try_into().map_or(0, u64::from_be_bytes);
+        self.with(|state| {
+            state.sum = sum;
+            state.applied = AppliedState { last_applied: meta.last, membership: meta.membership.clone() };
+            state.snapshot = Some((meta, sum));
+        });
+        Ok(())
+    }
+}
+
+/// A network whose peers answer nothing, and take snapshots as they are told.
+#[derive(Clone, Default)]
+pub(crate) struct FakeNetwork(Arc<Mutex<FakeNetworkState>>);
+
+#[derive(Default)]
+pub(crate) struct FakeNetworkState {
+    pub(crate) sent: Vec<(u64, usize)>,
+    /// What a peer does with a snapshot: takes none of it, takes all and is silent, or takes all and answers.
+    pub(crate) takes_snapshots: bool,
+    pub(crate) answers_snapshots: bool,
+}
+
+impl FakeNetwork {
+    pub(crate) fn with<T>(&self, change: impl FnOnce(&mut FakeNetworkState) -> T) -> T {
+        change(&mut lock(&self.0))
+    }
+}
+
+impl RaftNetwork<U64> for FakeNetwork {
+    fn send(&self, peer: u64, _node: Option<&()>, messages: Vec<Message<U64>>) {
+        self.with(|state| state.sent.push((peer, messages.len())));
+    }
+
+    fn send_snapshot(
+        &self,
+        _peer: u64,
+        _node: &(),
+        request: InstallSnapshot<U64>,
+        mut data: SnapshotStream,
+    ) -> impl Future<Output = Result<InstallSnapshotResponse, NetworkError>> + MaybeSend + 'static {
+        let (takes, answers) = self.with(|state| (state.takes_snapshots, state.answers_snapshots));
+        async move {
+            if takes {
+                while data.next().await.is_some() {}
+            }
+            if !answers {
+                std::future::pending::<()>().await;
+            }
+            Ok(InstallSnapshotResponse { term: request.term, installed: Some(request.meta.last.index) })
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! What the handle and the other loops tell the core loop.
+
+use std::collections::BTreeMap;
+
+use futures::channel::oneshot;
+
+use crate::engine::{Input, SnapshotId};
+use crate::entry::{Index, LogId};
+use crate::error::{ChangeMembershipError, Fatal, InitializeError, ReadError, SnapshotError, TransferError};
+use crate::membership::MembershipChange;
+use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
+use crate::runtime::SnapshotStream;
+use crate::type_config::TypeConfig;
+
+use super::limit::Permit;
+use super::waiters::Waiter;
+
+/// Something for the core loop.
+pub(crate) enum Item<C: TypeConfig> {
+    /// A client wants a command to be appended.
+    Write { command: C::Command, waiter: Waiter<C> },
+    /// A client wants commands to be appended one behind the other.
+    WriteMany { commands: Vec<C::Command>, waiter: Waiter<C> },
+    /// A client wants to read.
+    Read { reply: oneshot::Sender<Result<Index, ReadError<C>>> },
+    /// Messages of a peer. The permit is given back when the engine has seen them.
+    Receive { from: C::NodeId, messages: Vec<Message<C>>, permit: Permit },
+    /// A request that is rare: boxed, so that the others are small.
+    Request(Box<Request<C>>),
+    /// The state machine has applied everything up to this entry.
+    Applied { last: LogId },
+    /// The installation of a snapshot has ended.
+    SnapshotInstalled { id: SnapshotId, installed: bool },
+    /// Something that only the engine has to know.
+    Input(Input<C>),
+}
+
+/// What an operator or a peer asks for.
+pub(crate) enum Request<C: TypeConfig> {
+    Initialize {
+        nodes: BTreeMap<C::NodeId, C::Node>,
+        reply: oneshot::Sender<Result<(), InitializeError<C>>>,
+    },
+    ChangeMembership {
+        change: MembershipChange<C>,
+        expected: Option<LogId>,
+        reply: oneshot::Sender<Result<LogId, ChangeMembershipError<C>>>,
+    },
+    TransferLeadership {
+        target: Option<C::NodeId>,
+        reply: oneshot::Sender<Result<C::NodeId, TransferError<C>>>,
+    },
+    BuildSnapshot {
+        reply: oneshot::Sender<Result<SnapshotMeta<C>, SnapshotError>>,
+    },
+    InstallSnapshot {
+        snapshot: InstallSnapshot<C>,
+        data: SnapshotStream,
+        reply: oneshot::Sender<Result<InstallSnapshotResponse, Fatal>>,
+    },
+}

@@ -1,0 +1,108 @@
+//! When metrics are published: changes of leadership at once, all others at most every few milliseconds.
+
+use std::time::{Duration, Instant};
+
+use crate::engine::Engine;
+use crate::entry::{LogId, Term};
+use crate::metrics::{RaftMetrics, RoleName};
+use crate::raft::Watch;
+use crate::type_config::TypeConfig;
+
+/// Publishes the metrics of an engine.
+pub(super) struct Publisher<C: TypeConfig> {
+    interval: Duration,
+    vital: Vital<C>,
+    /// When metrics may be published again.
+    not_before: Option<Instant>,
+    /// Something has changed since the last publication.
+    is_behind: bool,
+}
+
+/// What is published at once when it changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Vital<C: TypeConfig> {
+    role: RoleName,
+    term: Term,
+    leader: Option<C::NodeId>,
+    membership: LogId,
+}
+
+impl<C: TypeConfig> Publisher<C> {
+    /// `published` is what everybody has seen already.
+    pub(super) fn new(published: &RaftMetrics<C>, interval_ms: u64) -> Self {
+        Self {
+            interval: Duration::from_millis(interval_ms),
+            vital: Vital::of(published),
+            not_before: None,
+            is_behind: false,
+        }
+    }
+
+    /// The term in which this node leads, if it does.
+    pub(super) fn leading_term(&self) -> Option<Term> {
+        (self.vital.role == RoleName::Leader).then_some(self.vital.term)
+    }
+
+    /// When [`publish_if_due`](Self::publish_if_due) has something to publish.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.not_before.filter(|_| self.is_behind)
+    }
+
+    /// Something has changed: publishes it at once if it is vital.
+    pub(super) fn look(&mut self, now: Instant, engine: &Engine<C>, watch: &Watch<C>) {
+        self.is_behind = true;
+        let metrics = engine.metrics(now);
+        let vital = Vital::of(&metrics);
+        if vital != self.vital {
+            trace_changes(&self.vital, &vital, &metrics);
+            self.vital = vital;
+            self.publish_metrics(now, metrics, watch);
+        }
+    }
+
+    /// Publishes what has changed, if the last publication is long enough ago.
+    pub(super) fn publish_if_due(&mut self, now: Instant, engine: &Engine<C>, watch: &Watch<C>) {
+        if self.is_behind && self.not_before.is_none_or(|not_before| not_before <= now) {
+            self.publish(now, engine, watch);
+        }
+    }
+
+    /// Publishes what there is.
+    pub(super) fn publish(&mut self, now: Instant, engine: &Engine<C>, watch: &Watch<C>) {
+        self.publish_metrics(now, engine.metrics(now), watch);
+    }
+
+    fn publish_metrics(&mut self, now: Instant, metrics: RaftMetrics<C>, watch: &Watch<C>) {
+        watch.publish(metrics);
+        self.is_behind = false;
+        self.not_before = Some(now + self.interval);
+    }
+}
+
+impl<C: TypeConfig> Vital<C> {
+    fn of(metrics: &RaftMetrics<C>) -> Self {
+        Self {
+            role: metrics.role,
+            term: metrics.term,
+            leader: metrics.leader,
+            membership: metrics.membership.log_id,
+        }
+    }
+}
+
+fn trace_changes<C: TypeConfig>(before: &Vital<C>, after: &Vital<C>, metrics: &RaftMetrics<C>) {
+    let (node, term) = (metrics.id, metrics.term);
+    if before.role != after.role {
+        tracing::info!(name: "raft.role", %node, term, from = %before.role, to = %after.role, last = %metrics.last, "role changed");
+    }
+    if before.leader != after.leader {
+        match after.leader {
+            Some(leader) => tracing::info!(name: "raft.leader", %node, term, %leader, "leader known"),
+            None => tracing::info!(name: "raft.leader", %node, term, "no leader known"),
+        }
+    }
+    if before.membership != after.membership {
+        let membership = &metrics.membership;
+        tracing::info!(name: "raft.membership", %node, at = %membership.log_id, membership = %membership.membership, "membership in force");
+    }
+}

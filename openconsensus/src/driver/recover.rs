@@ -1,0 +1,263 @@
+//! Finds out what a node has stored, and refuses what cannot be.
+//!
+//! The log and the state machine are two stores that are never written together, so after a crash either may be ahead of
+//! the other. What a crash can leave behind is put in order here; anything else means that something is lost, and a
+//! node that has lost something must not vote.
+
+use std::io;
+use std::ops::Range;
+
+use anyerror::AnyError;
+
+use crate::engine::Recovered;
+use crate::entries::Entries;
+use crate::entry::{Index, LogId, Payload};
+use crate::error::StartError;
+use crate::membership::MembershipAt;
+use crate::storage::{AppliedState, LogState, RaftLogReader, RaftLogStorage, RaftStateMachine};
+use crate::type_config::TypeConfig;
+
+/// Reads all cursors from the log storage and the state machine. `read_bytes_max` bounds each read of the log.
+pub(super) async fn recover<C, L, S>(
+    id: C::NodeId,
+    seed: u64,
+    read_bytes_max: u64,
+    log: &mut L,
+    reader: &mut L::Reader,
+    state_machine: &mut S,
+) -> Result<Recovered<C>, StartError>
+where
+    C: TypeConfig,
+    L: RaftLogStorage<C>,
+    S: RaftStateMachine<C>,
+{
+    let mut state = log.load().await.map_err(log_error("while loading the log"))?;
+    if let Some(contradiction) = state.contradiction() {
+        return Err(damaged(contradiction));
+    }
+    let (applied, snapshot) = recover_state_machine(state_machine).await?;
+    if applied.last_applied.index < state.purged.index {
+        return Err(damaged(format!(
+            "the state machine has applied entries up to {} and the log begins behind {}: the entries between are lost, \
+             and the latest snapshot ends with {snapshot}",
+            applied.last_applied, state.purged
+        )));
+    }
+    if let Some(contradiction) = state.unseen_term(applied.last_applied) {
+        return Err(damaged(contradiction));
+    }
+    join_log_with_state(log, reader, &mut state, applied.last_applied, snapshot).await?;
+    let mut log_reader = LogScan { reader, state: &state, read_bytes_max };
+    let term_starts = log_reader.term_starts().await?;
+    let memberships = log_reader.memberships_behind(applied.last_applied.index).await?;
+    let LogState { hard_state, purged, last } = state;
+    Ok(Recovered { id, seed, hard_state, purged, last, term_starts, memberships, applied, snapshot })
+}
+
+/// How far the state machine has come, and the entry that its snapshot ends with. A state that is older than its own
+/// snapshot (a volatile state machine after a restart) is brought up to it.
+async fn recover_state_machine<C, S>(state_machine: &mut S) -> Result<(AppliedState<C>, LogId), StartError>
+where
+    C: TypeConfig,
+    S: RaftStateMachine<C>,
+{
+    let applied = state_machine
+        .applied_state()
+        .await
+        .map_err(state_machine_error("while reading the applied state"))?;
+    let snapshot = state_machine
+        .current_snapshot()
+        .await
+        .map_err(state_machine_error("while opening the current snapshot"))?;
+    let Some(snapshot) = snapshot else {
+        return Ok((applied, LogId::ZERO));
+    };
+    let meta = snapshot.meta.clone();
+    if meta.last.index == applied.last_applied.index && meta.last != applied.last_applied {
+        return Err(damaged(format!(
+            "the state machine has applied entries up to {}, but its snapshot ends with {}: one of them is of another \
+             cluster or not committed",
+            applied.last_applied, meta.last
+        )));
+    }
+    if meta.last.index <= applied.last_applied.index {
+        return Ok((applied, meta.last));
+    }
+    tracing::info!(
+        name: "raft.snapshot.restore", applied = %applied.last_applied, snapshot = %meta.last,
+        "restoring the state machine from its own snapshot"
+    );
+    state_machine
+        .install_snapshot(snapshot)
+        .await
+        .map_err(state_machine_error("while restoring the state machine from its own snapshot"))?;
+    Ok((AppliedState { last_applied: meta.last, membership: meta.membership }, meta.last))
+}
+
+/// Makes sure that the log continues the state of the state machine.
+///
+/// A crash between installing a snapshot and clearing the log leaves a log that ends before the snapshot, or that has
+/// another, uncommitted entry in its place. Then the snapshot counts: the log begins anew behind it. Without a snapshot
+/// at exactly that entry the state machine has something that the log has lost.
+async fn join_log_with_state<C, L>(
+    log: &mut L,
+    reader: &mut L::Reader,
+    state: &mut LogState<C>,
+    applied: LogId,
+    snapshot: LogId,
+) -> Result<(), StartError>
+where
+    C: TypeConfig,
+    L: RaftLogStorage<C>,
+{
+    let in_log = if applied.index == state.purged.index {
+        Some(state.purged)
+    } else if applied.index <= state.last.index {
+        Some(entry_at(reader, applied.index).await?)
+    } else {
+        None
+    };
+    if in_log == Some(applied) {
+        return Ok(());
+    }
+    let can_begin_anew = applied == snapshot && state.purged.index < applied.index;
+    if !can_begin_anew {
+        return Err(damaged(match in_log {
+            Some(entry) => format!(
+                "the state machine has applied entry {applied}, but the log has {entry} in its place and no snapshot \
+                 ends there (the latest ends with {snapshot})"
+            ),
+            None => format!(
+                "the state machine has applied entries up to {applied}, but the log ends with {} and no snapshot ends \
+                 with {applied} (the latest ends with {snapshot}): acknowledged entries are lost from the log",
+                state.last
+            ),
+        }));
+    }
+    if in_log.is_some() {
+        log.truncate(applied.index).await.map_err(log_error("while clearing the log behind a snapshot"))?;
+    }
+    log.purge(applied).await.map_err(log_error("while clearing the log behind a snapshot"))?;
+    state.purged = applied;
+    state.last = applied;
+    Ok(())
+}
+
+/// Looks into a log without reading all of it.
+struct LogScan<'a, C: TypeConfig, D> {
+    reader: &'a mut D,
+    state: &'a LogState<C>,
+    read_bytes_max: u64,
+}
+
+impl<C: TypeConfig, D: RaftLogReader<C>> LogScan<'_, C, D> {
+    /// The first entry of each term behind the purged ones, by binary search: terms never fall.
+    async fn term_starts(&mut self) -> Result<Vec<LogId>, StartError> {
+        let (purged, last) = (self.state.purged, self.state.last);
+        let mut starts = Vec::new();
+        if purged.index == last.index {
+            return Ok(starts);
+        }
+        let found = entry_at(self.reader, last.index).await?;
+        if found != last {
+            return Err(damaged(format!(
+                "the log is said to end with {last}, but its reader finds {found} there"
+            )));
+        }
+        let mut start = entry_at(self.reader, purged.index + 1).await?;
+        loop {
+            starts.push(start);
+            if start.term == last.term {
+                return Ok(starts);
+            }
+            start = self.first_of_another_term(start).await?;
+        }
+    }
+
+    /// The first entry behind `start` whose term is another. The last entry is known to be one.
+    async fn first_of_another_term(&mut self, start: LogId) -> Result<LogId, StartError> {
+        let mut same = start.index;
+        let mut other = self.state.last;
+        // Everything up to `same` has the term of `start`, `other` has not.
+        while same + 1 < other.index {
+            let middle = entry_at(self.reader, same + (other.index - same) / 2).await?;
+            if middle.term == start.term {
+                same = middle.index;
+            } else {
+                other = middle;
+            }
+        }
+        Ok(other)
+    }
+
+    /// The memberships in the entries behind `applied`.
+    async fn memberships_behind(&mut self, applied: Index) -> Result<Vec<MembershipAt<C>>, StartError> {
+        let mut memberships = Vec::new();
+        let end = self.state.last.index + 1;
+        let mut next = applied + 1;
+        while next < end {
+            let entries = read(self.reader, next..end, self.read_bytes_max).await?;
+            memberships.extend(entries.iter().filter_map(|entry| match &entry.payload {
+                Payload::Membership(membership) => {
+                    Some(MembershipAt { log_id: entry.log_id, membership: membership.clone() })
+                }
+                Payload::Blank | Payload::Command(_) => None,
+            }));
+            next = entries.range().end;
+        }
+        Ok(memberships)
+    }
+}
+
+/// The name of one entry, which must be there.
+async fn entry_at<C, D>(reader: &mut D, index: Index) -> Result<LogId, StartError>
+where
+    C: TypeConfig,
+    D: RaftLogReader<C>,
+{
+    let entries = read(reader, index..index + 1, 0).await?;
+    entries.first().ok_or_else(|| missing(index))
+}
+
+/// Some entries, at least the first of `range`, which must be there.
+async fn read<C, D>(reader: &mut D, range: Range<Index>, bytes_max: u64) -> Result<Entries<C>, StartError>
+where
+    C: TypeConfig,
+    D: RaftLogReader<C>,
+{
+    let start = range.start;
+    let entries: Entries<C> = super::catch_up::read(reader, range, bytes_max).await.map_err(|error| {
+        // The reader answers with entries that nobody has asked for.
+        if error.kind() == io::ErrorKind::InvalidData {
+            damaged(error.to_string())
+        } else {
+            StartError::LogStorage(AnyError::new(&error))
+        }
+    })?;
+    if entries.is_empty() { Err(missing(start)) } else { Ok(entries) }
+}
+
+fn missing(index: Index) -> StartError {
+    damaged(format!(
+        "entry {index} is missing from the log, although entries before and behind it are said to be there"
+    ))
+}
+
+/// `Damaged`, with what to do about it.
+pub(super) fn damaged(what: String) -> StartError {
+    StartError::Damaged(format!(
+        "{what}. Do not start this node on these stores again: remove it from the cluster and add it anew with empty ones"
+    ))
+}
+
+fn log_error(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::LogStorage(AnyError::new(&error).add_context(|| what))
+}
+
+fn state_machine_error(what: &'static str) -> impl Fn(io::Error) -> StartError {
+    move |error| StartError::StateMachine(AnyError::new(&error).add_context(|| what))
+}
+
+#[cfg(test)]
+#[path = "recover_tests.rs"]
+mod tests;

@@ -1,0 +1,219 @@
+//! What may be found after a crash, and what must be refused.
+
+use futures::executor::block_on;
+
+use super::super::fakes::{FakeLog, FakeStateMachine, entries};
+use super::*;
+use crate::entry::Entry;
+use crate::membership::Membership;
+use crate::message::SnapshotMeta;
+use crate::testing::U64;
+
+fn at(term: u64, index: Index) -> LogId {
+    LogId::new(term, index)
+}
+
+fn try_recover(log: &FakeLog, state_machine: &FakeStateMachine) -> Result<Recovered<U64>, StartError> {
+    let (mut log, mut reader, mut state_machine) = (log.clone(), log.clone(), state_machine.clone());
+    block_on(recover(1, 7, 1000, &mut log, &mut reader, &mut state_machine))
+}
+
+/// The text of a refusal. Each must tell what to do.
+fn refusal(log: &FakeLog, state_machine: &FakeStateMachine) -> String {
+    match try_recover(log, state_machine).unwrap_err() {
+        StartError::Damaged(text) => {
+            assert!(text.contains("remove it from the cluster and add it anew"), "{text}");
+            text
+        }
+        other => panic!("not refused as damaged: {other}"),
+    }
+}
+
+fn state_machine(applied: LogId, snapshot: Option<LogId>) -> FakeStateMachine {
+    let state_machine = FakeStateMachine::default();
+    state_machine.with(|state| {
+        state.applied.last_applied = applied;
+        state.snapshot = snapshot.map(|last| {
+            (SnapshotMeta { last, membership: MembershipAt::default(), size_bytes: Some(8) }, last.index)
+        });
+    });
+    state_machine
+}
+
+/// A log with entries of term 1 in 1..4, 3 in 4..6, 4 in 6..7.
+fn log() -> FakeLog {
+    let log = FakeLog::default();
+    for (term, range) in [(1, 1..4), (3, 4..6), (4, 6..7)] {
+        log.add(&entries(term, range));
+    }
+    log
+}
+
+fn purged(log: FakeLog, upto: LogId) -> FakeLog {
+    log.with(|state| {
+        state.purged = upto;
+        state.entries = state.entries.split_off(&(upto.index + 1));
+    });
+    log
+}
+
+#[test]
+fn empty_stores_are_a_new_node() {
+    let recovered = try_recover(&FakeLog::default(), &FakeStateMachine::default()).unwrap();
+    assert_eq!(
+        (recovered.purged, recovered.last, recovered.snapshot),
+        (LogId::ZERO, LogId::ZERO, LogId::ZERO)
+    );
+    assert_eq!(recovered.applied, AppliedState::default());
+    assert!(recovered.term_starts.is_empty());
+}
+
+#[test]
+fn terms_begin_where_they_begin_for_every_shape_of_a_log() {
+    // Every way to give terms that never fall to up to seven entries behind two purged ones.
+    for shape in 0..3_u64.pow(7) {
+        let steps = (0..7).map(|place| shape / 3_u64.pow(place) % 3);
+        let terms: Vec<u64> = steps
+            .scan(1, |term, step| {
+                *term += step;
+                Some(*term)
+            })
+            .collect();
+        let log = FakeLog::default();
+        let mut expected: Vec<LogId> = Vec::new();
+        for (term, index) in terms.iter().zip(3..) {
+            log.add(&entries(*term, index..index + 1));
+            if expected.last().is_none_or(|last| last.term != *term) {
+                expected.push(at(*term, index));
+            }
+        }
+        log.with(|state| state.purged = at(1, 2));
+        let recovered = try_recover(&log, &state_machine(at(1, 2), None)).unwrap();
+        assert_eq!(recovered.term_starts, expected, "{terms:?}");
+    }
+}
+
+#[test]
+fn memberships_behind_what_is_applied_are_found_and_no_others() {
+    let log = log();
+    let membership = |id| Membership::of_voters([(id, ())].into());
+    log.with(|state| {
+        for (index, id) in [(2, 1), (4, 2), (6, 3)] {
+            let entry: &mut Entry<U64> = state.entries.get_mut(&index).unwrap();
+            entry.payload = Payload::Membership(membership(id));
+        }
+    });
+    let recovered = try_recover(&log, &state_machine(at(1, 2), None)).unwrap();
+    assert_eq!(
+        recovered.memberships,
+        [
+            MembershipAt { log_id: at(3, 4), membership: membership(2) },
+            MembershipAt { log_id: at(4, 6), membership: membership(3) },
+        ]
+    );
+}
+
+#[test]
+fn a_persistent_state_machine_goes_on_where_it_was() {
+    let recovered = try_recover(&purged(log(), at(1, 2)), &state_machine(at(3, 5), Some(at(1, 3)))).unwrap();
+    assert_eq!((recovered.purged, recovered.last), (at(1, 2), at(4, 6)));
+    assert_eq!((recovered.applied.last_applied, recovered.snapshot), (at(3, 5), at(1, 3)));
+}
+
+#[test]
+fn a_volatile_state_machine_is_restored_from_its_snapshot() {
+    let state_machine = state_machine(LogId::ZERO, Some(at(3, 5)));
+    let recovered = try_recover(&purged(log(), at(1, 2)), &state_machine).unwrap();
+    assert_eq!((recovered.applied.last_applied, recovered.snapshot), (at(3, 5), at(3, 5)));
+    assert_eq!(state_machine.with(|state| (state.applied.last_applied, state.sum)), (at(3, 5), 5));
+}
+
+#[test]
+fn a_volatile_state_machine_without_a_snapshot_begins_with_the_whole_log() {
+    let recovered = try_recover(&log(), &FakeStateMachine::default()).unwrap();
+    assert_eq!(recovered.applied.last_applied, LogId::ZERO);
+}
+
+#[test]
+fn a_commit_hint_ahead_of_the_log_is_passed_on_as_it_is() {
+    let log = log();
+    log.with(|state| state.hard_state.commit = 100);
+    assert_eq!(try_recover(&log, &FakeStateMachine::default()).unwrap().hard_state.commit, 100);
+}
+
+#[test]
+fn a_log_that_ends_before_an_installed_snapshot_begins_anew_behind_it() {
+    let log = log();
+    let recovered = try_recover(&log, &state_machine(at(4, 9), Some(at(4, 9)))).unwrap();
+    assert_eq!(log.calls(), ["purge 9(t4)"]);
+    assert_eq!((recovered.purged, recovered.last), (at(4, 9), at(4, 9)));
+    assert!(recovered.term_starts.is_empty() && recovered.memberships.is_empty());
+}
+
+#[test]
+fn a_log_with_another_entry_in_place_of_an_installed_snapshot_begins_anew_behind_it() {
+    // The entries from 5 on were never committed; the snapshot of another leader took their place.
+    let log = log();
+    let recovered = try_recover(&log, &state_machine(at(4, 5), Some(at(4, 5)))).unwrap();
+    assert_eq!(log.calls(), ["truncate 5", "purge 5(t4)"]);
+    assert_eq!((recovered.purged, recovered.last), (at(4, 5), at(4, 5)));
+}
+
+#[test]
+fn a_state_that_is_ahead_of_the_log_without_a_snapshot_is_refused() {
+    for snapshot in [None, Some(at(4, 6))] {
+        let text = refusal(&log(), &state_machine(at(4, 9), snapshot));
+        assert!(text.contains("applied entries up to 9(t4), but the log ends with 6(t4)"), "{text}");
+    }
+}
+
+#[test]
+fn a_state_of_another_entry_than_the_log_has_is_refused() {
+    let text = refusal(&log(), &state_machine(at(2, 5), None));
+    assert!(text.contains("applied entry 5(t2), but the log has 5(t3)"), "{text}");
+    let text = refusal(&purged(log(), at(1, 3)), &state_machine(at(2, 3), Some(at(2, 3))));
+    assert!(text.contains("applied entry 3(t2), but the log has 3(t1)"), "{text}");
+}
+
+#[test]
+fn a_state_that_lacks_purged_entries_is_refused() {
+    let text = refusal(&purged(log(), at(3, 5)), &state_machine(at(1, 2), Some(at(1, 1))));
+    assert!(text.contains("applied entries up to 2(t1) and the log begins behind 5(t3)"), "{text}");
+}
+
+#[test]
+fn a_snapshot_of_another_entry_than_the_state_is_refused() {
+    let text = refusal(&log(), &state_machine(at(3, 5), Some(at(2, 5))));
+    assert!(text.contains("up to 5(t3), but its snapshot ends with 5(t2)"), "{text}");
+}
+
+#[test]
+fn a_hard_state_older_than_the_log_or_the_state_is_refused() {
+    let log = log();
+    log.with(|state| state.hard_state.term = 3);
+    let text = refusal(&log, &FakeStateMachine::default());
+    assert!(text.contains("the hard state is of term 3, but there is an entry 6(t4)"), "{text}");
+    let text = refusal(&FakeLog::default(), &state_machine(at(1, 2), Some(at(1, 2))));
+    assert!(text.contains("the hard state is of term 0, but there is an entry 2(t1)"), "{text}");
+}
+
+#[test]
+fn an_entry_that_is_missing_is_named() {
+    let log = log();
+    for hole in [4, 5] {
+        log.with(|state| state.hole = Some(hole));
+        let text = refusal(&log, &FakeStateMachine::default());
+        assert!(text.contains(&format!("entry {hole} is missing")), "{text}");
+    }
+}
+
+#[test]
+fn a_reader_that_contradicts_the_last_entry_is_refused() {
+    let log = log();
+    log.with(|state| drop(state.entries.remove(&3)));
+    let mut reader = FakeLog::default();
+    reader.add(&entries(2, 1..7));
+    let (mut log, mut state_machine) = (self::log(), FakeStateMachine::default());
+    let error = block_on(recover(1, 7, 1000, &mut log, &mut reader, &mut state_machine)).unwrap_err();
+    assert!(error.to_string().contains("said to end with 6(t4), but its reader finds 6(t2)"), "{error}");
+}

@@ -1,0 +1,211 @@
+//! Who waits for which reply of the engine, and which readers wait for which entry to be applied.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use futures::channel::oneshot;
+
+use crate::engine::{Reply, RequestId};
+use crate::entry::{Index, LogId};
+use crate::error::{
+    ChangeMembershipError, Fatal, InitializeError, LeaderHint, ReadError, SnapshotError, TransferError,
+    WriteError,
+};
+use crate::message::{InstallSnapshotResponse, SnapshotMeta};
+use crate::runtime::SnapshotStream;
+use crate::type_config::TypeConfig;
+
+use super::waiters::{Batch, Waiter};
+
+/// Who waits for the reply to one request.
+pub(super) enum Asker<C: TypeConfig> {
+    /// All writers whose commands were handed over in one turn.
+    Write(VecDeque<Waiter<C>>),
+    /// All readers of one turn.
+    Read(Vec<oneshot::Sender<Result<Index, ReadError<C>>>>),
+    Initialize(oneshot::Sender<Result<(), InitializeError<C>>>),
+    ChangeMembership(oneshot::Sender<Result<LogId, ChangeMembershipError<C>>>),
+    TransferLeadership(oneshot::Sender<Result<C::NodeId, TransferError<C>>>),
+    BuildSnapshot(oneshot::Sender<Result<SnapshotMeta<C>, SnapshotError>>),
+    /// The stream stays here until the engine wants it to be installed.
+    InstallSnapshot {
+        reply: oneshot::Sender<Result<InstallSnapshotResponse, Fatal>>,
+        data: Option<SnapshotStream>,
+    },
+}
+
+/// All who wait for a reply of the engine.
+pub(super) struct Requests<C: TypeConfig> {
+    last: RequestId,
+    askers: BTreeMap<RequestId, Asker<C>>,
+    /// Readers whose index is known and not applied yet.
+    readers: BTreeMap<Index, Vec<oneshot::Sender<Result<Index, ReadError<C>>>>>,
+    /// Entries up to here are applied.
+    applied: Index,
+}
+
+impl<C: TypeConfig> Requests<C> {
+    pub(super) fn new(applied: Index) -> Self {
+        Self { last: RequestId(0), askers: BTreeMap::new(), readers: BTreeMap::new(), applied }
+    }
+
+    /// Names a new request.
+    pub(super) fn add(&mut self, asker: Asker<C>) -> RequestId {
+        self.last.0 += 1;
+        self.askers.insert(self.last, asker);
+        self.last
+    }
+
+    /// The stream that came with a request to install a snapshot.
+    pub(super) fn take_stream(&mut self, request: RequestId) -> Option<SnapshotStream> {
+        match self.askers.get_mut(&request) {
+            Some(Asker::InstallSnapshot { data, .. }) => data.take(),
+            Some(
+                Asker::Write(_)
+                | Asker::Read(_)
+                | Asker::Initialize(_)
+                | Asker::ChangeMembership(_)
+                | Asker::TransferLeadership(_)
+                | Asker::BuildSnapshot(_),
+            )
+            | None => None,
+        }
+    }
+
+    /// Passes a reply on. Commands that were appended are returned: they wait for their entries now.
+    ///
+    /// Who does not listen any more does not want to know, so a failed send is no error.
+    pub(super) fn answer(&mut self, request: RequestId, reply: Reply<C>) -> Option<Batch<C>> {
+        let Some(asker) = self.askers.remove(&request) else {
+            panic!("the engine has answered {request:?} twice, or nobody has asked: {reply:?}");
+        };
+        match (asker, reply) {
+            (Asker::Write(waiters), Reply::Appended { first }) => return Some(Batch::new(first, waiters)),
+            (Asker::Write(waiters), Reply::NotLeader { leader }) => refuse(waiters, leader),
+            (Asker::Read(readers), Reply::ReadReady { index }) => self.ready_to_read(index, readers),
+            (Asker::Read(readers), Reply::ReadFailed { leader }) => {
+                for reader in readers {
+                    drop(reader.send(Err(ReadError::NotConfirmed { leader: leader.clone() })));
+                }
+            }
+            (Asker::Initialize(asker), Reply::Initialized) => drop(asker.send(Ok(()))),
+            (Asker::Initialize(asker), Reply::InitializeFailed(error)) => drop(asker.send(Err(error))),
+            (Asker::ChangeMembership(asker), Reply::MembershipChanged { log_id }) => {
+                drop(asker.send(Ok(log_id)));
+            }
+            (Asker::ChangeMembership(asker), Reply::ChangeMembershipFailed(error)) => {
+                drop(asker.send(Err(error)));
+            }
+            (Asker::TransferLeadership(asker), Reply::Transferred { leader }) => drop(asker.send(Ok(leader))),
+            (Asker::TransferLeadership(asker), Reply::TransferFailed(error)) => drop(asker.send(Err(error))),
+            (Asker::BuildSnapshot(asker), Reply::SnapshotBuilt(meta)) => drop(asker.send(Ok(meta))),
+            (Asker::BuildSnapshot(asker), Reply::SnapshotFailed(error)) => drop(asker.send(Err(error))),
+            (Asker::InstallSnapshot { reply: asker, .. }, Reply::InstallFinished(response)) => {
+                drop(asker.send(Ok(response)));
+            }
+            (_, reply) => panic!("the engine has given {request:?} an answer of another kind: {reply:?}"),
+        }
+        None
+    }
+
+    fn ready_to_read(&mut self, index: Index, readers: Vec<oneshot::Sender<Result<Index, ReadError<C>>>>) {
+        if index <= self.applied {
+            for reader in readers {
+                drop(reader.send(Ok(self.applied)));
+            }
+        } else {
+            self.readers.entry(index).or_default().extend(readers);
+        }
+    }
+
+    /// The state machine has come to `applied`: readers that have waited for it may read.
+    pub(super) fn applied(&mut self, applied: Index) {
+        self.applied = applied;
+        while let Some(first) = self.readers.first_entry()
+            && *first.key() <= applied
+        {
+            for reader in first.remove() {
+                drop(reader.send(Ok(applied)));
+            }
+        }
+    }
+
+    /// The node stops: nobody gets a reply any more. Nothing that a writer in here has asked for was appended.
+    pub(super) fn fail(&mut self, reason: &Fatal) {
+        for (_, asker) in std::mem::take(&mut self.askers) {
+            let reason = reason.clone();
+            match asker {
+                Asker::Write(waiters) => {
+                    waiters.into_iter().for_each(|waiter| waiter.fail(WriteError::Fatal(reason.clone())));
+                }
+                Asker::Read(readers) => fail_readers(readers, &reason),
+                Asker::Initialize(asker) => drop(asker.send(Err(reason.into()))),
+                Asker::ChangeMembership(asker) => drop(asker.send(Err(reason.into()))),
+                Asker::TransferLeadership(asker) => drop(asker.send(Err(reason.into()))),
+                Asker::BuildSnapshot(asker) => drop(asker.send(Err(reason.into()))),
+                Asker::InstallSnapshot { reply: asker, .. } => drop(asker.send(Err(reason))),
+            }
+        }
+        for (_, readers) in std::mem::take(&mut self.readers) {
+            fail_readers(readers, reason);
+        }
+    }
+
+    /// The node has panicked: whether commands that were handed to the engine have been appended nobody can tell, so
+    /// their writers are dropped, which says that the outcome is unknown.
+    pub(super) fn forget_writers(&mut self) {
+        self.askers.retain(|_, asker| !matches!(asker, Asker::Write(_)));
+    }
+}
+
+fn refuse<C: TypeConfig>(waiters: VecDeque<Waiter<C>>, leader: Option<LeaderHint<C>>) {
+    for waiter in waiters {
+        waiter.fail(WriteError::NotLeader { leader: leader.clone() });
+    }
+}
+
+fn fail_readers<C: TypeConfig>(readers: Vec<oneshot::Sender<Result<Index, ReadError<C>>>>, reason: &Fatal) {
+    for reader in readers {
+        drop(reader.send(Err(reason.clone().into())));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures::executor::block_on;
+
+    use super::*;
+    use crate::testing::U64;
+
+    #[test]
+    fn a_reader_is_answered_when_its_index_is_applied_and_not_before() {
+        let mut requests = Requests::<U64>::new(3);
+        let ask = |requests: &mut Requests<U64>, index| {
+            let (reply, receiver) = oneshot::channel();
+            let request = requests.add(Asker::Read(vec![reply]));
+            assert!(requests.answer(request, Reply::ReadReady { index }).is_none());
+            receiver
+        };
+        assert_eq!(block_on(ask(&mut requests, 3)), Ok(Ok(3)));
+        let mut fifth = ask(&mut requests, 5);
+        let mut seventh = ask(&mut requests, 7);
+        requests.applied(4);
+        assert_eq!(fifth.try_recv(), Ok(None));
+        requests.applied(6);
+        assert_eq!(fifth.try_recv(), Ok(Some(Ok(6))));
+        assert_eq!(seventh.try_recv(), Ok(None));
+        requests.fail(&Fatal::Stopped);
+        assert_eq!(block_on(seventh), Ok(Err(ReadError::Fatal(Fatal::Stopped))));
+    }
+
+    #[test]
+    fn a_stop_answers_everybody_who_waits_for_a_reply() {
+        let mut requests = Requests::<U64>::new(0);
+        let (waiter, write) = super::super::waiters::tests::one();
+        requests.add(Asker::Write(VecDeque::from([waiter])));
+        let (reply, snapshot) = oneshot::channel();
+        requests.add(Asker::BuildSnapshot(reply));
+        requests.fail(&Fatal::Stopped);
+        assert_eq!(block_on(write), Ok(Err(WriteError::Fatal(Fatal::Stopped))));
+        assert_eq!(block_on(snapshot), Ok(Err(SnapshotError::Fatal(Fatal::Stopped))));
+    }
+}

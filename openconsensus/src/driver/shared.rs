@@ -1,0 +1,104 @@
+//! What the handle and the loops of one node share.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use crate::config::ValidConfig;
+use crate::error::Fatal;
+use crate::raft::Watch;
+use crate::runtime::{AsyncRuntime, BoxTimer, MaybeSend, MaybeSync};
+use crate::type_config::TypeConfig;
+
+use super::inbox::Inbox;
+use super::item::Item;
+use super::limit::Limit;
+use super::sync::Tasks;
+
+/// Shared by the handle and the loops. It does not keep the node alive: the loops end when `fatal` is set.
+pub(crate) struct Shared<C: TypeConfig> {
+    pub(crate) id: C::NodeId,
+    pub(crate) config: ValidConfig,
+    /// To the core loop.
+    pub(crate) inbox: Inbox<Item<C>>,
+    /// Commands that are admitted and not answered.
+    pub(crate) writes: Arc<Limit>,
+    /// Messages that have arrived and that the engine has not seen.
+    pub(crate) received: Arc<Limit>,
+    pub(crate) watch: Arc<Watch<C>>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) tasks: Arc<Tasks>,
+    fatal: OnceLock<Fatal>,
+}
+
+impl<C: TypeConfig> Shared<C> {
+    pub(crate) fn new(
+        id: C::NodeId,
+        config: ValidConfig,
+        watch: Arc<Watch<C>>,
+        clock: Arc<dyn Clock>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            id,
+            inbox: Inbox::new(),
+            writes: Limit::new(config.uncommitted_bytes_max),
+            received: Limit::new(config.receive_bytes_max),
+            config,
+            watch,
+            clock,
+            tasks: Arc::default(),
+            fatal: OnceLock::new(),
+        })
+    }
+
+    /// Stops the node for good. The first reason stays; later ones are ignored.
+    pub(crate) fn stop(&self, reason: Fatal) {
+        if self.fatal.set(reason.clone()).is_ok() {
+            match reason {
+                Fatal::Stopped => tracing::info!(name: "raft.stopped", node = %self.id, "node stops"),
+                Fatal::LogStorage(_) | Fatal::StateMachine(_) | Fatal::Panicked(_) => {
+                    tracing::error!(name: "raft.fatal", node = %self.id, %reason, "node stops for good");
+                }
+            }
+        }
+        self.inbox.close();
+        self.writes.close();
+        self.received.close();
+    }
+
+    /// Why the node has stopped, if it has.
+    pub(crate) fn fatal(&self) -> Option<&Fatal> {
+        self.fatal.get()
+    }
+
+    /// Why the node has stopped, for a caller that was just sent away.
+    pub(crate) fn reason(&self) -> Fatal {
+        self.fatal.get().cloned().unwrap_or(Fatal::Stopped)
+    }
+}
+
+/// The clock and timer of some runtime, as a trait object: the handle has no type parameter for the runtime.
+pub(crate) trait Clock: MaybeSend + MaybeSync {
+    fn now(&self) -> Instant;
+    fn sleep_until(&self, deadline: Instant) -> BoxTimer;
+}
+
+impl<R: AsyncRuntime> Clock for R {
+    fn now(&self) -> Instant {
+        AsyncRuntime::now(self)
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> BoxTimer {
+        Box::pin(AsyncRuntime::sleep_until(self, deadline))
+    }
+}
+
+/// What a panic said, for [`Fatal::Panicked`].
+pub(crate) fn panic_text(panic: &dyn std::any::Any) -> String {
+    if let Some(text) = panic.downcast_ref::<&str>() {
+        (*text).to_owned()
+    } else if let Some(text) = panic.downcast_ref::<String>() {
+        text.clone()
+    } else {
+        "a panic without a message".to_owned()
+    }
+}

@@ -1,0 +1,167 @@
+//! Administration: beginning a cluster, its membership, leadership, snapshots.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+
+use crate::driver::{Item, Request};
+use crate::engine::Input;
+use crate::entry::LogId;
+use crate::error::{ChangeMembershipError, Fatal, InitializeError, SnapshotError, TransferError, WaitError};
+use crate::membership::MembershipChange;
+use crate::message::SnapshotMeta;
+use crate::metrics::{RaftMetrics, RoleName};
+use crate::type_config::TypeConfig;
+
+use super::Raft;
+
+impl<C: TypeConfig> Raft<C> {
+    /// Begins a cluster with `nodes` as its voters, this node among them. To be called once, on one of them; calling
+    /// it on several with the same `nodes` does no harm. The others are started with empty stores and wait.
+    ///
+    /// Returns when the first membership is durable here. [`wait`](Raft::wait) tells when a leader is found.
+    ///
+    /// # Errors
+    ///
+    /// [`InitializeError::AlreadyInitialized`] when the node belongs to a cluster: nothing is to be done then.
+    pub async fn initialize(&self, nodes: BTreeMap<C::NodeId, C::Node>) -> Result<(), InitializeError<C>> {
+        self.ask(|reply| Request::Initialize { nodes, reply }).await?
+    }
+
+    /// Changes the membership and returns the entry of the one that is in force then. On the leader only.
+    ///
+    /// Where more than one voter changes, the cluster goes through a joint membership by itself (Raft paper, section
+    /// 6). With `expected`, the change is refused unless the membership in force came with that entry, so that two
+    /// operators cannot undo each other's work.
+    ///
+    /// # Errors
+    ///
+    /// All but [`ChangeMembershipError::Unknown`] and [`Fatal`] mean that nothing was changed.
+    pub async fn change_membership(
+        &self,
+        change: MembershipChange<C>,
+        expected: Option<LogId>,
+    ) -> Result<LogId, ChangeMembershipError<C>> {
+        self.ask(|reply| Request::ChangeMembership { change, expected, reply }).await?
+    }
+
+    /// Adds a node that receives the log and does not vote, and returns the entry of the membership that names it. On
+    /// the leader only. Adding a learner that is one already, reached in the same way, only waits.
+    ///
+    /// With `wait`, returns when the learner is known to have the log up to
+    /// [`promotion_lag_entries_max`](crate::Config::promotion_lag_entries_max) entries, so that it may be promoted.
+    ///
+    /// # Errors
+    ///
+    /// As for [`change_membership`](Self::change_membership). [`ChangeMembershipError::StillCatchingUp`] means that
+    /// the learner was added, but has not caught up within `wait` or while this node led.
+    pub async fn add_learner(
+        &self,
+        id: C::NodeId,
+        node: C::Node,
+        wait: Option<Duration>,
+    ) -> Result<LogId, ChangeMembershipError<C>> {
+        let change = MembershipChange::AddLearners(BTreeMap::from([(id, node.clone())]));
+        let log_id = match self.change_membership(change, None).await {
+            Ok(log_id) => log_id,
+            Err(error @ ChangeMembershipError::AlreadyMember { .. }) => {
+                let metrics = self.metrics().latest();
+                let membership = &metrics.membership.membership;
+                if membership.is_voter(id) || membership.node(id) != Some(&node) {
+                    return Err(error);
+                }
+                metrics.membership.log_id
+            }
+            Err(error) => return Err(error),
+        };
+        if let Some(timeout) = wait {
+            self.wait_for_learner(id, timeout).await?;
+        }
+        Ok(log_id)
+    }
+
+    async fn wait_for_learner(
+        &self,
+        id: C::NodeId,
+        timeout: Duration,
+    ) -> Result<(), ChangeMembershipError<C>> {
+        let lag_max = self.shared().config.promotion_lag_entries_max;
+        // Nothing known to match means that it has not answered yet, however short the log is.
+        let has_caught_up = |metrics: &RaftMetrics<C>| {
+            metrics.peers.get(&id).is_some_and(|peer| 0 < peer.matched && peer.lag_entries <= lag_max)
+        };
+        let cannot_tell = |metrics: &RaftMetrics<C>| metrics.role != RoleName::Leader;
+        let waited = self
+            .wait(timeout)
+            .until(&format!("learner {id} to catch up"), |metrics| {
+                has_caught_up(metrics) || cannot_tell(metrics)
+            })
+            .await;
+        let metrics = match waited {
+            Ok(metrics) if has_caught_up(&metrics) => return Ok(()),
+            Ok(metrics) => metrics,
+            Err(WaitError::TimedOut { .. }) => self.metrics().latest(),
+            Err(WaitError::Fatal(fatal)) => return Err(fatal.into()),
+        };
+        let matched = metrics.peers.get(&id).map_or(0, |peer| peer.matched);
+        Err(ChangeMembershipError::StillCatchingUp { id, matched, last: metrics.last.index })
+    }
+
+    /// Lets learners that have caught up vote. Short for [`MembershipChange::Promote`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`change_membership`](Self::change_membership).
+    pub async fn promote(
+        &self,
+        ids: impl IntoIterator<Item = C::NodeId>,
+    ) -> Result<LogId, ChangeMembershipError<C>> {
+        let ids: BTreeSet<_> = ids.into_iter().collect();
+        self.change_membership(MembershipChange::Promote(ids), None).await
+    }
+
+    /// Hands leadership over to `target`, or to the voter whose log is the longest, and returns the new leader. Works
+    /// on the leader; writes wait meanwhile. It takes about a round trip to a target that has caught up.
+    ///
+    /// # Errors
+    ///
+    /// [`TransferError`] says whether this node leads on and why.
+    pub async fn transfer_leadership(
+        &self,
+        target: Option<C::NodeId>,
+    ) -> Result<C::NodeId, TransferError<C>> {
+        self.ask(|reply| Request::TransferLeadership { target, reply }).await?
+    }
+
+    /// Builds a snapshot now and returns what it covers when it is done. If one is being built already, its result is
+    /// returned.
+    ///
+    /// # Errors
+    ///
+    /// [`SnapshotError`] says why there is no new one.
+    pub async fn snapshot(&self) -> Result<SnapshotMeta<C>, SnapshotError> {
+        self.ask(|reply| Request::BuildSnapshot { reply }).await?
+    }
+
+    /// Starts an election now, whoever leads. Does nothing on a leader and on a node that is not a voter. Meant for
+    /// tests and for emergencies; [`transfer_leadership`](Self::transfer_leadership) is the gentle way.
+    ///
+    /// # Errors
+    ///
+    /// Only when the node has stopped.
+    pub fn campaign(&self) -> Result<(), Fatal> {
+        self.push(Item::Input(Input::Campaign))
+    }
+
+    /// Asks the core for something and waits for the answer.
+    pub(super) async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request<C>,
+    ) -> Result<T, Fatal> {
+        let (reply, answer) = oneshot::channel();
+        self.push(Item::Request(Box::new(request(reply))))?;
+        // Only a panic or an executor that is shut down drops the sender.
+        answer.await.map_err(|_| self.shared().reason())
+    }
+}
