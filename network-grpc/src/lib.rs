@@ -1,1 +1,3 @@
-//! To be written.
+//! x
+#![forbid(unsafe_code)]
+pub mod proto;
