@@ -33,8 +33,8 @@ pub struct AddressError {
 /// Checks that `address` is `host:port`.
 pub(crate) fn parse(address: &str) -> Result<Uri, AddressError> {
     let wrong = |reason| AddressError { address: address.to_owned(), reason };
-    if address.contains('/') {
-        return Err(wrong("it has a scheme or a path"));
+    if address.contains(['/', '@', '?', '#']) {
+        return Err(wrong("it has more than a host and a port"));
     }
     let uri: Uri = format!("http://{address}").parse().map_err(|_| wrong("it cannot be parsed"))?;
     if uri.host().is_none_or(str::is_empty) {
@@ -104,9 +104,10 @@ mod tests {
         for (wrong, reason) in [
             ("10.0.0.1", "the port is missing"),
             ("10.0.0.1:0", "nobody can listen on port 0"),
-            ("http://10.0.0.1:7000", "it has a scheme or a path"),
+            ("http://10.0.0.1:7000", "it has more than a host and a port"),
             ("", "it cannot be parsed"),
-            (":7000", "it cannot be parsed"),
+            (":7000", "the host is missing"),
+            ("user@10.0.0.1:7000", "it has more than a host and a port"),
             ("a b:7000", "it cannot be parsed"),
             ("10.0.0.1:70000", "it cannot be parsed"),
         ] {
