@@ -41,8 +41,7 @@ pub(crate) fn parse(address: &str) -> Result<Uri, AddressError> {
         return Err(wrong("the host is missing"));
     }
     match uri.port_u16() {
-        None => Err(wrong("the port is missing")),
-        Some(0) => Err(wrong("nobody can listen on port 0")),
+        None | Some(0) => Err(wrong("it has no port from 1 to 65535")),
         Some(_) => Ok(uri),
     }
 }
@@ -102,20 +101,20 @@ mod tests {
             assert!(parse(right).is_ok(), "{right}");
         }
         for (wrong, reason) in [
-            ("10.0.0.1", "the port is missing"),
-            ("10.0.0.1:0", "nobody can listen on port 0"),
+            ("10.0.0.1", "it has no port from 1 to 65535"),
+            ("10.0.0.1:0", "it has no port from 1 to 65535"),
             ("http://10.0.0.1:7000", "it has more than a host and a port"),
             ("", "it cannot be parsed"),
             (":7000", "the host is missing"),
             ("user@10.0.0.1:7000", "it has more than a host and a port"),
             ("a b:7000", "it cannot be parsed"),
-            ("10.0.0.1:70000", "it cannot be parsed"),
+            ("10.0.0.1:70000", "it has no port from 1 to 65535"),
         ] {
             assert_eq!(parse(wrong).unwrap_err().reason, reason, "{wrong}");
         }
         assert_eq!(
             parse("host").unwrap_err().to_string(),
-            "\"host\" is no address of a node: the port is missing; it should be host:port, as in \"10.0.0.1:7000\""
+            "\"host\" is no address of a node: it has no port from 1 to 65535; it should be host:port, as in \"10.0.0.1:7000\""
         );
     }
 }

@@ -164,7 +164,7 @@ mod tests {
         let wrong: [(Spoil, &str); 3] = [
             (|hello| hello.sender = Bytes::from_static(&[0xff; 20]), "cannot be decoded"),
             (|hello| hello.sender_id = "4".into(), "its encoded id is 1"),
-            (|hello| hello.sender_address = "nowhere".into(), "the port is missing"),
+            (|hello| hello.sender_address = "nowhere".into(), "it has no port from 1 to 65535"),
         ];
         for (spoil, text) in wrong {
             let mut hello = local(1).hello(2);

@@ -178,7 +178,7 @@ mod tests {
     use crate::testing::Text;
 
     fn heartbeat(round: u64) -> Message<Text> {
-        Message { term: 1, body: Body::Heartbeat { round, commit: 0 } }
+        Message { term: 1, body: Body::Heartbeat { round, commit: LogId::ZERO } }
     }
 
     fn append(bytes: usize) -> Message<Text> {
