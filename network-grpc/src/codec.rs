@@ -165,6 +165,19 @@ mod tests {
     }
 
     #[test]
+    fn a_length_that_is_made_up_is_refused_before_memory_is_taken() {
+        let huge = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
+        // Term 3, an append after entry 4 of term 2, and then the number of entries.
+        let entries = [&[3, 2, 2, 4], &huge[..]].concat();
+        assert!(decoded(entries).is_err());
+        // The same with one entry, 5 of term 2, and then the length of its command.
+        let command = [&[3, 2, 2, 4, 1, 2, 5, 1], &huge[..]].concat();
+        assert!(decoded(command).is_err());
+        // And for comparison with a command of one byte, and the commit index.
+        assert!(decoded(vec![3, 2, 2, 4, 1, 2, 5, 1, 1, b'x', 0]).is_ok());
+    }
+
+    #[test]
     fn mutated_bytes_never_panic() {
         let valid = encoded(&append());
         let mut rng = fastrand::Rng::with_seed(0x5eed);

@@ -2,6 +2,7 @@
 
 use std::error::Error;
 use std::fmt;
+use std::net::IpAddr;
 
 use tonic::transport::{Channel, Uri};
 
@@ -39,6 +40,10 @@ pub(crate) fn parse(address: &str) -> Result<Uri, AddressError> {
     let uri: Uri = format!("http://{address}").parse().map_err(|_| wrong("it cannot be parsed"))?;
     if uri.host().is_none_or(str::is_empty) {
         return Err(wrong("the host is missing"));
+    }
+    let host: Option<IpAddr> = uri.host().and_then(|host| host.trim_matches(['[', ']']).parse().ok());
+    if host.is_some_and(|host| host.is_unspecified()) {
+        return Err(wrong("it stands for every address of a machine and leads to none"));
     }
     match uri.port_u16() {
         None | Some(0) => Err(wrong("it has no port from 1 to 65535")),
@@ -106,6 +111,8 @@ mod tests {
             ("http://10.0.0.1:7000", "it has more than a host and a port"),
             ("", "it cannot be parsed"),
             (":7000", "the host is missing"),
+            ("0.0.0.0:7000", "it stands for every address of a machine and leads to none"),
+            ("[::]:7000", "it stands for every address of a machine and leads to none"),
             ("user@10.0.0.1:7000", "it has more than a host and a port"),
             ("a b:7000", "it cannot be parsed"),
             ("10.0.0.1:70000", "it has no port from 1 to 65535"),

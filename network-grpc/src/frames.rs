@@ -70,8 +70,8 @@ impl<C: TypeConfig, K: Codec<C>> Frames<C, K> {
     }
 
     /// Makes requests of `messages`, in order.
-    fn pack(&mut self, messages: Vec<Message<C>>, limit: usize) {
-        let (bytes, parts) = self.encode(messages, limit);
+    fn pack(&mut self, messages: Vec<Message<C>>, size_hint: u64, limit: usize) {
+        let (bytes, parts) = self.encode(messages, size_hint, limit);
         let mut batch: Vec<Bytes> = Vec::with_capacity(parts.len());
         let mut batch_bytes = REQUEST_OVERHEAD_BYTES;
         for part in parts {
@@ -89,8 +89,8 @@ impl<C: TypeConfig, K: Codec<C>> Frames<C, K> {
     }
 
     /// Encodes `messages` one after the other, and says where each of them is. What cannot be sent is left out.
-    fn encode(&self, messages: Vec<Message<C>>, limit: usize) -> (Bytes, Vec<Range<usize>>) {
-        let mut bytes = Vec::new();
+    fn encode(&self, messages: Vec<Message<C>>, size_hint: u64, limit: usize) -> (Bytes, Vec<Range<usize>>) {
+        let mut bytes = Vec::with_capacity(usize::try_from(size_hint).map_or(limit, |size| size.min(limit)));
         let mut parts = Vec::with_capacity(messages.len());
         for message in messages {
             let start = bytes.len();
@@ -148,7 +148,7 @@ impl<C: TypeConfig, K: Codec<C>> Stream for Frames<C, K> {
             }
             let portion = PORTION_BYTES.min(limit as u64);
             match ready!(self.link().queue.poll_take(self.call, portion, context)) {
-                Some(messages) => self.pack(messages, limit),
+                Some((messages, size)) => self.pack(messages, size, limit),
                 None => return Poll::Ready(None),
             }
         }

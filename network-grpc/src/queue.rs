@@ -98,7 +98,7 @@ impl<C: TypeConfig> Queue<C> {
         call: u64,
         bytes_max: u64,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Vec<Message<C>>>> {
+    ) -> Poll<Option<(Vec<Message<C>>, u64)>> {
         let mut state = self.state();
         if state.call != call {
             return Poll::Ready(None);
@@ -115,7 +115,7 @@ impl<C: TypeConfig> Queue<C> {
             bytes += size;
             taken.push(message);
         }
-        Poll::Ready(Some(taken))
+        Poll::Ready(Some((taken, bytes)))
     }
 
     /// Resolves when there is something to take.
@@ -196,7 +196,7 @@ mod tests {
 
     fn take(queue: &Queue<Text>, call: u64, bytes_max: u64) -> Poll<Option<Vec<u64>>> {
         let taken = queue.poll_take(call, bytes_max, &mut Context::from_waker(&noop_waker()));
-        taken.map(|taken| taken.map(rounds))
+        taken.map(|taken| taken.map(|(messages, _)| rounds(messages)))
     }
 
     #[test]

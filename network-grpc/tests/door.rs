@@ -14,6 +14,7 @@ use openconsensus_network_grpc::proto::{
 use openconsensus_network_grpc::{
     BindError, Codec, GrpcConfig, GrpcNetwork, GrpcServer, NewNetworkError, PeerErrorKind, PostcardCodec,
 };
+use prost::Message as _;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -175,6 +176,30 @@ async fn garbage_in_valid_frames_never_panics_and_the_node_goes_on() {
     let before = node.recorder.heard().bulk.get(&1).map_or(0, Vec::len);
     end_of_call(&node, vec![start(hello()), batch(valid)]).await.unwrap();
     assert_eq!(node.recorder.heard().bulk[&1].len(), before + 3);
+}
+
+#[test]
+fn mutated_requests_never_panic() {
+    let valid = [
+        start(hello()).encode_to_vec(),
+        batch((1..=3).map(|index| encoded(&append(index, 40))).collect()).encode_to_vec(),
+        InstallSnapshotRequest { kind: Some(snapshot_start(1)) }.encode_to_vec(),
+    ];
+    let mut rng = fastrand::Rng::with_seed(0xbad);
+    let mut refused = 0;
+    for _ in 0..30_000 {
+        let mut bytes = valid[rng.usize(0..3)].clone();
+        for _ in 0..rng.usize(1..5) {
+            let place = rng.usize(0..bytes.len());
+            bytes[place] = if rng.bool() { 0xff } else { rng.u8(..) };
+        }
+        let messages = MessagesRequest::decode(&*bytes);
+        let snapshot = InstallSnapshotRequest::decode(&*bytes);
+        if messages.is_err() && snapshot.is_err() {
+            refused += 1;
+        }
+    }
+    assert!(5_000 < refused, "only {refused} of 30000 were refused");
 }
 
 #[tokio::test(flavor = "multi_thread")]

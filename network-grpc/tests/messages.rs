@@ -222,3 +222,38 @@ async fn everything_stops_with_the_last_handle() {
     b.serving.shutdown().await;
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_that_accepts_and_says_nothing_is_given_up() {
+    // The system accepts connections for a listener that does not.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap().to_string();
+    let limits = GrpcConfig { connect_timeout_ms: 50, ..config() };
+    let a = Node::start_with(1, limits, Recorder::default(), "127.0.0.1:0").await;
+    a.heartbeat_until(2, &address, "attempts", || 2 <= a.recorder.heard().unreachable.len()).await;
+    let error = a.network.last_error(2).unwrap();
+    assert_eq!(error.kind, PeerErrorKind::Unreachable);
+    assert!(error.text.contains("connect_timeout_ms, 50 ms"), "{error}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_connection_that_falls_silent_is_replaced() {
+    let limits = GrpcConfig { keepalive_interval_ms: 50, keepalive_timeout_ms: 200, ..config() };
+    let a = Node::start_with(1, limits.clone(), Recorder::default(), "127.0.0.1:0").await;
+    let b = Node::start_with(2, limits, Recorder::default(), "127.0.0.1:0").await;
+    let link = Link::to(&b.address).await;
+    let rounds = || b.recorder.heard().urgent.get(&1).map_or(0, Vec::len);
+    a.heartbeat_until(2, &link.address, "the first heartbeats", || 3 <= rounds()).await;
+    // What is on the way is swallowed, and nobody is told.
+    link.freeze();
+    let is_broken = || {
+        a.network
+            .last_error(2)
+            .is_some_and(|error| matches!(error.kind, PeerErrorKind::Broken | PeerErrorKind::Unreachable))
+    };
+    a.heartbeat_until(2, &link.address, "the loss to be found", is_broken).await;
+    assert!(a.recorder.heard().unreachable.contains(&2));
+    let before = rounds();
+    link.thaw();
+    a.heartbeat_until(2, &link.address, "heartbeats again", || before + 3 <= rounds()).await;
+}

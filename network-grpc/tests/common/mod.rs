@@ -18,7 +18,7 @@ use tokio::sync::{Semaphore, watch};
 
 /// Commands are bytes, nodes are addresses.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Blob;
+pub(crate) struct Blob;
 
 impl TypeConfig for Blob {
     type Command = Bytes;
@@ -32,38 +32,38 @@ impl TypeConfig for Blob {
 }
 
 /// How long a condition may take to become true on a machine that is busy with other things.
-pub const DEADLINE: Duration = Duration::from_secs(20);
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
 /// Short times, so that a test sees many attempts.
-pub fn config() -> GrpcConfig {
+pub(crate) fn config() -> GrpcConfig {
     GrpcConfig { backoff_ms_max: 200, ..GrpcConfig::new("test") }
 }
 
 /// What a node has heard.
 #[derive(Debug)]
-pub struct Heard {
+pub(crate) struct Heard {
     /// What arrived of each peer and lane: rounds of heartbeats, or indexes of appended entries.
-    pub urgent: BTreeMap<u64, Vec<u64>>,
-    pub bulk: BTreeMap<u64, Vec<u64>>,
+    pub(crate) urgent: BTreeMap<u64, Vec<u64>>,
+    pub(crate) bulk: BTreeMap<u64, Vec<u64>>,
     /// The bytes of entries that arrived.
-    pub bulk_bytes: u64,
-    pub unreachable: Vec<u64>,
+    pub(crate) bulk_bytes: u64,
+    pub(crate) unreachable: Vec<u64>,
     /// The bytes of snapshots that arrived, also of broken ones.
-    pub snapshot_bytes: u64,
+    pub(crate) snapshot_bytes: u64,
     /// How each snapshot ended: its bytes, or the error.
-    pub snapshots: Vec<Result<Vec<u8>, String>>,
+    pub(crate) snapshots: Vec<Result<Vec<u8>, String>>,
 }
 
 /// Stands in the place of Raft, and records.
 #[derive(Clone)]
-pub struct Recorder {
+pub(crate) struct Recorder {
     heard: Arc<watch::Sender<Heard>>,
     /// Appends are taken while there are permits.
-    pub bulk_gate: Arc<Semaphore>,
+    pub(crate) bulk_gate: Arc<Semaphore>,
     /// Chunks of snapshots are taken while there are permits.
-    pub chunk_gate: Arc<Semaphore>,
+    pub(crate) chunk_gate: Arc<Semaphore>,
     /// What to answer to a snapshot without reading it.
-    pub refuse_snapshots: Arc<Mutex<bool>>,
+    pub(crate) refuse_snapshots: Arc<Mutex<bool>>,
 }
 
 impl Default for Recorder {
@@ -87,7 +87,7 @@ impl Default for Recorder {
 
 impl Recorder {
     /// One that takes no append and no chunk until it is given permits.
-    pub fn stalled() -> Self {
+    pub(crate) fn stalled() -> Self {
         Self {
             bulk_gate: Arc::new(Semaphore::new(0)),
             chunk_gate: Arc::new(Semaphore::new(0)),
@@ -95,12 +95,12 @@ impl Recorder {
         }
     }
 
-    pub fn heard(&self) -> watch::Ref<'_, Heard> {
+    pub(crate) fn heard(&self) -> watch::Ref<'_, Heard> {
         self.heard.borrow()
     }
 
     /// Waits until what was heard fulfils a condition.
-    pub async fn until(&self, what: &str, is_true: impl FnMut(&Heard) -> bool) {
+    pub(crate) async fn until(&self, what: &str, is_true: impl FnMut(&Heard) -> bool) {
         let mut heard = self.heard.subscribe();
         let result = tokio::time::timeout(DEADLINE, heard.wait_for(is_true)).await.map(|_| ());
         result.unwrap_or_else(|_| panic!("not in time: {what}"));
@@ -164,20 +164,20 @@ impl Receiver<Blob> for Recorder {
 }
 
 /// A node that is served.
-pub struct Node {
-    pub id: u64,
-    pub address: String,
-    pub network: GrpcNetwork<Blob>,
-    pub recorder: Recorder,
-    pub serving: Serving,
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    pub(crate) address: String,
+    pub(crate) network: GrpcNetwork<Blob>,
+    pub(crate) recorder: Recorder,
+    pub(crate) serving: Serving,
 }
 
 impl Node {
-    pub async fn start(id: u64) -> Self {
+    pub(crate) async fn start(id: u64) -> Self {
         Self::start_with(id, config(), Recorder::default(), "127.0.0.1:0").await
     }
 
-    pub async fn start_with(id: u64, config: GrpcConfig, recorder: Recorder, listen: &str) -> Self {
+    pub(crate) async fn start_with(id: u64, config: GrpcConfig, recorder: Recorder, listen: &str) -> Self {
         let server = GrpcServer::bind(listen).await.unwrap();
         let address = server.local_addr().to_string();
         let network = GrpcNetwork::<Blob>::new(config, id, address.clone()).unwrap();
@@ -185,12 +185,18 @@ impl Node {
         Self { id, address, network, recorder, serving }
     }
 
-    pub fn send(&self, to: &Self, messages: Vec<Message<Blob>>) {
+    pub(crate) fn send(&self, to: &Self, messages: Vec<Message<Blob>>) {
         self.network.send(to.id, Some(&to.address), messages);
     }
 
     /// Sends a heartbeat every few milliseconds, as a leader does, until the condition holds.
-    pub async fn heartbeat_until(&self, to: u64, address: &String, what: &str, is_true: impl Fn() -> bool) {
+    pub(crate) async fn heartbeat_until(
+        &self,
+        to: u64,
+        address: &String,
+        what: &str,
+        is_true: impl Fn() -> bool,
+    ) {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         let mut round = 0;
         while !is_true() {
@@ -203,7 +209,7 @@ impl Node {
 }
 
 /// Waits until a condition holds that nobody announces.
-pub async fn eventually(what: &str, is_true: impl Fn() -> bool) {
+pub(crate) async fn eventually(what: &str, is_true: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     while !is_true() {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
@@ -211,24 +217,91 @@ pub async fn eventually(what: &str, is_true: impl Fn() -> bool) {
     }
 }
 
-pub fn heartbeat(round: u64) -> Message<Blob> {
+pub(crate) fn heartbeat(round: u64) -> Message<Blob> {
     Message { term: 1, body: Body::Heartbeat { round, commit: LogId::ZERO } }
 }
 
 /// An append of one entry with a command of `bytes`.
-pub fn append(index: u64, bytes: usize) -> Message<Blob> {
+pub(crate) fn append(index: u64, bytes: usize) -> Message<Blob> {
     let command = Bytes::from(vec![index as u8; bytes]);
     let entries = vec![Entry { log_id: LogId::new(1, index), payload: Payload::Command(command) }].into();
     let prev = if index == 1 { LogId::ZERO } else { LogId::new(1, index - 1) };
     Message { term: 1, body: Body::Append { prev, entries, commit: 0 } }
 }
 
-pub fn install_snapshot(leader: u64, size_bytes: Option<u64>) -> InstallSnapshot<Blob> {
+pub(crate) fn install_snapshot(leader: u64, size_bytes: Option<u64>) -> InstallSnapshot<Blob> {
     let meta = SnapshotMeta { last: LogId::new(1, 50), membership: MembershipAt::default(), size_bytes };
     InstallSnapshot { term: 2, leader, meta }
 }
 
 /// An address where nobody listens.
-pub fn free_address() -> String {
+pub(crate) fn free_address() -> String {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A way to a node that can fall silent without breaking.
+pub(crate) struct Link {
+    pub(crate) address: String,
+    is_frozen: Arc<watch::Sender<bool>>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Link {
+    pub(crate) async fn to(target: &str) -> Self {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let is_frozen = Arc::new(watch::Sender::new(false));
+        let (frozen, target) = (is_frozen.clone(), target.to_owned());
+        let task = tokio::spawn(async move {
+            let mut connections = tokio::task::JoinSet::new();
+            while let Ok((near, _)) = listener.accept().await {
+                let far = tokio::net::TcpStream::connect(&target).await.unwrap();
+                let ((near_read, near_write), (far_read, far_write)) = (near.into_split(), far.into_split());
+                connections.spawn(carry(near_read, far_write, frozen.subscribe()));
+                connections.spawn(carry(far_read, near_write, frozen.subscribe()));
+            }
+        });
+        Self { address, is_frozen, task }
+    }
+
+    /// From now on nothing passes, on connections that are open and on new ones.
+    pub(crate) fn freeze(&self) {
+        self.is_frozen.send_replace(true);
+    }
+
+    /// New connections work again; those that were frozen never will.
+    pub(crate) fn thaw(&self) {
+        self.is_frozen.send_replace(false);
+    }
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn carry(
+    mut from: tokio::net::tcp::OwnedReadHalf,
+    mut to: tokio::net::tcp::OwnedWriteHalf,
+    mut frozen: watch::Receiver<bool>,
+) {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let mut buffer = vec![0; 16 << 10];
+    loop {
+        let count = tokio::select! {
+            biased;
+            is_frozen = async { frozen.wait_for(|frozen| *frozen).await.is_ok() } => {
+                if is_frozen {
+                    std::future::pending::<()>().await;
+                }
+                return;
+            }
+            count = from.read(&mut buffer) => count,
+        };
+        let Ok(count @ 1..) = count else { return };
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
 }
