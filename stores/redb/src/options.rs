@@ -1,0 +1,30 @@
+//! Limits of the stores.
+
+/// Limits of the stores, each with its unit in its name. The defaults suit a node with some hundred MiB to spare.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// The most memory in which redb keeps pages of the log. Recent entries are served from the core's memory, so it
+    /// need not be large. Default 32 MiB.
+    pub log_cache_bytes: usize,
+    /// The most memory in which redb keeps pages of the state. Default 256 MiB.
+    pub state_cache_bytes: usize,
+    /// The state is synced when so many entries have been applied since the last sync; fewer mean less to apply again
+    /// after a crash, and more syncs. Default 20,000.
+    pub state_sync_entries_max: u64,
+    /// The state is synced when commands of so many bytes have been applied since the last sync. Default 16 MiB.
+    pub state_sync_bytes_max: u64,
+    /// The state is synced when nothing has been applied for so long. Default 200.
+    pub state_sync_idle_ms: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            log_cache_bytes: 32 << 20,
+            state_cache_bytes: 256 << 20,
+            state_sync_entries_max: 20_000,
+            state_sync_bytes_max: 16 << 20,
+            state_sync_idle_ms: 200,
+        }
+    }
+}

@@ -1,0 +1,110 @@
+//! The folder of snapshot files: what is unfinished, what is current, what is left over.
+
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::error::OpenError;
+use crate::files;
+
+const FINISHED: &str = "snapshot";
+const UNFINISHED: &str = "tmp";
+
+/// The folder.
+#[derive(Clone, Debug)]
+pub(crate) struct Folder {
+    dir: PathBuf,
+}
+
+impl Folder {
+    /// Opens the folder, or makes it.
+    pub(crate) fn open(dir: &Path) -> Result<Self, OpenError> {
+        files::create_dir(dir)?;
+        Ok(Self { dir: dir.into() })
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The name of the `number`th snapshot, which goes up to entry `index`.
+    pub(crate) fn name(number: u64, index: u64) -> String {
+        format!("{number:08}-at-{index}.{FINISHED}")
+    }
+
+    /// A new file that nobody else writes to.
+    pub(crate) fn unfinished(&self) -> io::Result<Unfinished> {
+        static NEXT: AtomicU64 = AtomicU64::new(0);
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let path = self.path(&format!("{}-{number}.{UNFINISHED}", std::process::id()));
+        // Only a process that is gone can have left one of this name.
+        let file = File::create(&path)?;
+        Ok(Unfinished { file: Some(file), path })
+    }
+
+    /// Whether there is a finished snapshot, current or not.
+    pub(crate) fn has_snapshot(&self) -> io::Result<bool> {
+        for entry in fs::read_dir(&self.dir)? {
+            if entry?.path().extension().is_some_and(|kind| kind == FINISHED) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Removes snapshots other than `current`, and what was left unfinished. Other files are not ours, and stay.
+    pub(crate) fn clean(&self, current: Option<&str>) -> io::Result<()> {
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            let is_ours = path.extension().is_some_and(|kind| kind == FINISHED || kind == UNFINISHED);
+            let is_current = path.file_name().zip(current).is_some_and(|(name, current)| name == current);
+            if is_ours && !is_current {
+                fs::remove_file(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes an old snapshot. What reads it goes on reading.
+    pub(crate) fn remove(&self, name: &str) {
+        if let Err(error) = fs::remove_file(self.path(name)) {
+            // It does no harm; the next start tries again.
+            tracing::warn!(%error, name, "an old snapshot could not be removed");
+        }
+    }
+}
+
+/// A snapshot file that is being written. Removed when dropped.
+#[derive(Debug)]
+pub(crate) struct Unfinished {
+    file: Option<File>,
+    path: PathBuf,
+}
+
+impl Unfinished {
+    /// The open file.
+    pub(crate) fn file(&mut self) -> &mut File {
+        self.file.as_mut().expect("the file is there until it is finished")
+    }
+
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Gives the file, which has been synced, its name in `folder`, durably.
+    pub(crate) fn finish(mut self, folder: &Folder, name: &str) -> io::Result<()> {
+        files::rename(&self.path, &folder.path(name))?;
+        self.file = None;
+        Ok(())
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if self.file.take().is_some() {
+            // If it fails the next start removes the file.
+            let _ = fs::remove_file(&self.path);
+        }
+    }
+}

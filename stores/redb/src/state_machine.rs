@@ -1,0 +1,212 @@
+//! `RedbStateMachine`: any [`Application`] as a durable state machine, in one redb file and a folder of snapshots.
+
+mod state;
+
+use std::future::Future;
+use std::io;
+use std::path::Path;
+
+use futures::StreamExt;
+use futures::stream;
+use openconsensus::{
+    AppliedState, ApplyBatch, BoxFuture, MaybeSend, RaftStateMachine, Snapshot, SnapshotMeta, SnapshotStream,
+    snapshot_stream,
+};
+use redb::StorageBackend;
+
+use crate::application::Application;
+use crate::codec::StoredConfig;
+use crate::database::Place;
+use crate::error::{About, OpenError};
+use crate::identity::Identity;
+use crate::options::Options;
+use crate::reader::StateReader;
+use crate::worker::{Handle, Work, Worker, run_aside};
+
+use state::{SnapshotFrames, State};
+pub(crate) use state::APPLIED;
+
+/// A durable state machine that runs an [`Application`].
+///
+/// The applied state is stored in the same transaction as the effects of a batch. `apply` does not wait for the disk:
+/// its transactions are synced together, some time later. That is safe, because an entry whose effect a crash took
+/// away is still in the log and is applied again: the log is purged only behind a snapshot that was built, and
+/// publishing a snapshot syncs the state up to it in the same transaction.
+///
+/// Snapshots are files in a folder of their own. Which of them is current stands in the database: a file counts from
+/// the moment when the transaction that names it has been synced, and any other is a leftover that `open` removes. So
+/// there is never a doubt after a crash which of two files counts, and installing a snapshot replaces tables, applied
+/// state and current snapshot in one step.
+///
+/// All I/O happens on threads of the store. Dropping it waits for the call that is under way, syncs the state and
+/// closes the file, also when readers are left.
+pub struct RedbStateMachine<C: StoredConfig, A: Application<C>> {
+    worker: Worker<State<C, A>>,
+    sending: Worker<Sending>,
+    reader: StateReader<C>,
+    opened: Opened<C>,
+    name: String,
+}
+
+/// What was found when a state machine was opened.
+pub(crate) struct Opened<C: StoredConfig> {
+    pub(crate) applied: AppliedState<C>,
+    pub(crate) snapshot: Option<SnapshotMeta<C>>,
+}
+
+impl<C: StoredConfig, A: Application<C>> RedbStateMachine<C, A> {
+    /// Opens the state in the file `path` with its snapshots in the folder `snapshots`, or makes them when there are
+    /// none, with the default [`Options`].
+    ///
+    /// Checks the owner, the format, the tables, and that the current snapshot is there. Blocks meanwhile.
+    ///
+    /// # Errors
+    ///
+    /// See [`OpenError`].
+    ///
+    /// # Panics
+    ///
+    /// When the application declares a table twice.
+    pub fn open(
+        path: impl AsRef<Path>,
+        snapshots: impl AsRef<Path>,
+        identity: &Identity,
+        application: A,
+    ) -> Result<Self, OpenError> {
+        Self::open_with(path, snapshots, identity, application, &Options::default())
+    }
+
+    /// As [`open`](Self::open), with limits of one's own.
+    pub fn open_with(
+        path: impl AsRef<Path>,
+        snapshots: impl AsRef<Path>,
+        identity: &Identity,
+        application: A,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let place = Place::File(path.as_ref().into());
+        Self::open_at(place, snapshots.as_ref(), identity, application, options)
+    }
+
+    /// Opens or makes the state on a storage of one's own: a simulated disk, say. `name` stands for it in errors.
+    pub fn open_on(
+        name: impl AsRef<Path>,
+        backend: impl StorageBackend,
+        snapshots: impl AsRef<Path>,
+        identity: &Identity,
+        application: A,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let place = Place::backend(name.as_ref(), backend);
+        Self::open_at(place, snapshots.as_ref(), identity, application, options)
+    }
+
+    fn open_at(
+        place: Place,
+        snapshots: &Path,
+        identity: &Identity,
+        application: A,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let path = place.path().to_path_buf();
+        let about = About(&path);
+        let state = State::open(place, snapshots, identity, application, options)?;
+        let reader = StateReader::new(state.database());
+        let opened = Opened { applied: state.applied_state(), snapshot: state.snapshot_meta() };
+        let name = path.display().to_string();
+        let worker = Worker::spawn(name.as_str(), state).map_err(|error| about.io(error))?;
+        let sending = Worker::spawn(name.as_str(), Sending).map_err(|error| about.io(error))?;
+        Ok(Self { worker, sending, reader, opened, name })
+    }
+
+    /// Reads the state beside the state machine. To be taken before the state machine is given to
+    /// [`Raft::start`](openconsensus::Raft::start).
+    pub fn reader(&self) -> StateReader<C> {
+        self.reader.clone()
+    }
+
+    pub(crate) fn opened(&self) -> &Opened<C> {
+        &self.opened
+    }
+}
+
+impl<C: StoredConfig, A: Application<C>> RaftStateMachine<C> for RedbStateMachine<C, A> {
+    // Each method queues its call at once, so that calls are carried out in the order in which they were made.
+
+    fn applied_state(&mut self) -> impl Future<Output = io::Result<AppliedState<C>>> + MaybeSend {
+        self.worker.handle().call(|state| Ok(state.applied_state()))
+    }
+
+    fn apply(
+        &mut self,
+        batch: ApplyBatch<C>,
+    ) -> impl Future<Output = io::Result<Vec<C::Response>>> + MaybeSend {
+        self.worker.handle().call(move |state| state.apply(&batch))
+    }
+
+    fn build_snapshot(&mut self) -> BoxFuture<'static, io::Result<SnapshotMeta<C>>> {
+        let view = self.worker.handle().call(|state| state.view());
+        let handle = self.worker.handle().clone();
+        let name = self.name.clone();
+        Box::pin(async move {
+            let view = view.await?;
+            let built = run_aside(name, move |is_wanted| view.write(is_wanted))?.await?;
+            // Until here nothing was changed but an unfinished file, which goes when it is dropped.
+            handle.call_if_wanted(move |state| state.publish(built)).await
+        })
+    }
+
+    fn current_snapshot(&mut self) -> impl Future<Output = io::Result<Option<Snapshot<C>>>> + MaybeSend {
+        let found = self.worker.handle().call(|state| state.open_snapshot());
+        let sending = self.sending.handle().clone();
+        async move {
+            let Some((meta, frames)) = found.await? else { return Ok(None) };
+            Ok(Some(Snapshot { meta, data: send(sending, frames) }))
+        }
+    }
+
+    fn install_snapshot(
+        &mut self,
+        snapshot: Snapshot<C>,
+    ) -> impl Future<Output = io::Result<()>> + MaybeSend {
+        let handle = self.worker.handle().clone();
+        let begun = handle.call(|state| state.begin_receiving());
+        async move {
+            let Snapshot { meta, mut data } = snapshot;
+            let mut received = begun.await?;
+            while let Some(chunk) = data.next().await {
+                let chunk = match chunk {
+                    Ok(chunk) => chunk,
+                    Err(error) => {
+                        // The file is removed on the thread of the store, before the next call.
+                        drop(handle.read(move |_| Ok(drop(received))));
+                        return Err(error);
+                    }
+                };
+                received = handle.call(move |_| received.with(&chunk)).await?;
+            }
+            // What the sender got wrong is an error of this call only; what the disk refuses is one of the store.
+            handle.call(move |state| state.install(received, &meta)).await?
+        }
+    }
+}
+
+impl<C: StoredConfig, A: Application<C>> std::fmt::Debug for RedbStateMachine<C, A> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedbStateMachine").field("file", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The thread on which snapshots that are being sent are read.
+struct Sending;
+
+impl Work for Sending {}
+
+/// Streams a snapshot file, part by part. A part whose checksum is wrong is never sent: the stream ends in an error.
+fn send(sending: Handle<Sending>, frames: SnapshotFrames) -> SnapshotStream {
+    let next = move |frames: SnapshotFrames| {
+        let read = sending.read(move |_| frames.next());
+        async move { read.await }
+    };
+    snapshot_stream(stream::try_unfold(frames, next))
+}

@@ -1,0 +1,463 @@
+//! The transactions of the state machine, and its snapshots, on the thread that owns the file.
+
+use std::fs::File;
+use std::io::{self, BufReader, BufWriter, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use openconsensus::{AppliedState, ApplyBatch, Entry, LogId, MembershipAt, SnapshotMeta};
+use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableHandle, WriteTransaction};
+use serde::{Deserialize, Serialize};
+
+use crate::application::{Application, RESERVED, StateTable, Transaction};
+use crate::codec::StoredConfig;
+use crate::database::{self, Kind, Opening, Place};
+use crate::error::{About, OpenError, invalid_data, io_error, io_error_from_box};
+use crate::files;
+use crate::identity::Identity;
+use crate::options::Options;
+use crate::snapshot::content;
+use crate::snapshot::folder::{Folder, Unfinished};
+use crate::snapshot::format::{ChunkWriter, ContentReader, FrameReader, Header};
+use crate::worker::Work;
+
+pub(crate) const APPLIED: &str = "applied_state";
+const SNAPSHOT: &str = "snapshot";
+
+/// The record that makes a file the current snapshot.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(bound(serialize = "C: StoredConfig", deserialize = "C: StoredConfig"))]
+struct Current<C: StoredConfig> {
+    /// Counts the snapshots of this file, so that no two have one name.
+    number: u64,
+    name: String,
+    last: LogId,
+    membership: MembershipAt<C>,
+    size_bytes: u64,
+}
+
+impl<C: StoredConfig> Current<C> {
+    fn meta(&self) -> SnapshotMeta<C> {
+        SnapshotMeta {
+            last: self.last,
+            membership: self.membership.clone(),
+            size_bytes: Some(self.size_bytes),
+        }
+    }
+}
+
+/// The state of an application. Owned by one thread.
+///
+/// Invariant: `applied` and `current` are those of the last transaction; what `current` covers is synced.
+pub(super) struct State<C: StoredConfig, A> {
+    database: Arc<Database>,
+    application: A,
+    /// In the order of their names.
+    tables: Arc<[StateTable]>,
+    applied: AppliedState<C>,
+    current: Option<Current<C>>,
+    folder: Folder,
+    cluster: String,
+    options: Options,
+    /// What has been applied since the last sync.
+    unsynced_entries: u64,
+    unsynced_bytes: u64,
+}
+
+impl<C: StoredConfig, A: Application<C>> State<C, A> {
+    pub(super) fn open(
+        place: Place,
+        snapshots: &Path,
+        identity: &Identity,
+        application: A,
+        options: &Options,
+    ) -> Result<Self, OpenError> {
+        let path = place.path().to_path_buf();
+        let about = About(&path);
+        let tables = declared_tables::<C, A>(&application);
+        let folder = Folder::open(snapshots)?;
+        check_not_lost(&place, &folder)?;
+        let kind = Kind { name: "openconsensus state", version: 1 };
+        let opening = Opening { kind, identity, cache_bytes: options.state_cache_bytes };
+        let database = opening.open(place, |transaction| {
+            database::put(transaction, APPLIED, &AppliedState::<C>::default())?;
+            tables.iter().try_for_each(|table| table.create(transaction).map_err(io_error))
+        })?;
+        check_tables(&database, &tables, about)?;
+        let transaction = database.begin_read().map_err(|error| about.redb(error))?;
+        let applied = database::required(&transaction, APPLIED).map_err(|error| about.io(error))?;
+        let current = database::get(&transaction, SNAPSHOT).map_err(|error| about.io(error))?;
+        drop(transaction);
+        let state = Self {
+            database: Arc::new(database),
+            application,
+            tables,
+            applied,
+            current,
+            folder,
+            cluster: identity.cluster.clone(),
+            options: options.clone(),
+            unsynced_entries: 0,
+            unsynced_bytes: 0,
+        };
+        state.check_snapshot(about)?;
+        let current = state.current.as_ref().map(|current| current.name.as_str());
+        state.folder.clean(current).map_err(|error| About(snapshots).io(error))?;
+        Ok(state)
+    }
+
+    fn check_snapshot(&self, about: About<'_>) -> Result<(), OpenError> {
+        let Some(current) = &self.current else { return Ok(()) };
+        let (last, applied) = (current.last, self.applied.last_applied);
+        if applied.index < last.index {
+            return Err(about.damaged(format!("its snapshot goes up to {last}, the state only to {applied}")));
+        }
+        let path = self.folder.path(&current.name);
+        if files::len(&path)?.is_none() {
+            return Err(About(&path).damaged("the current snapshot is missing"));
+        }
+        self.open_current(current).map_err(|error| About(&path).io(error)).map(drop)
+    }
+
+    pub(super) fn database(&self) -> &Arc<Database> {
+        &self.database
+    }
+
+    pub(super) fn applied_state(&self) -> AppliedState<C> {
+        self.applied.clone()
+    }
+
+    pub(super) fn snapshot_meta(&self) -> Option<SnapshotMeta<C>> {
+        self.current.as_ref().map(Current::meta)
+    }
+
+    pub(super) fn apply(&mut self, batch: &ApplyBatch<C>) -> io::Result<Vec<C::Response>> {
+        let Some(first) = batch.entries().first() else { return Ok(Vec::new()) };
+        let before = self.applied.last_applied;
+        if first.index != before.index + 1 {
+            return Err(misuse(format!("entry {first} cannot be applied behind entry {before}")));
+        }
+        let mut transaction = self.database.begin_write().map_err(io_error)?;
+        transaction.set_durability(Durability::None).map_err(io_error)?;
+        let commands = batch.commands().count();
+        let responses = if commands == 0 {
+            Vec::new()
+        } else {
+            let transaction = Transaction::new(&transaction, &self.tables);
+            self.application.apply(&transaction, batch).map_err(io_error_from_box)?
+        };
+        if responses.len() != commands {
+            let count = responses.len();
+            return Err(misuse(format!("the application gave {count} responses to {commands} commands")));
+        }
+        database::put(&transaction, APPLIED, batch.applied_state())?;
+        transaction.commit().map_err(io_error)?;
+        self.applied = batch.applied_state().clone();
+        self.unsynced_entries += batch.entries().len() as u64;
+        self.unsynced_bytes += batch.entries().iter().map(Entry::size_bytes).sum::<u64>();
+        Ok(responses)
+    }
+
+    /// Makes everything that was applied durable.
+    fn sync(&mut self) -> io::Result<()> {
+        self.commit_durably(self.begin_durable()?)
+    }
+
+    /// Begins a transaction whose commit makes all before it durable, too.
+    fn begin_durable(&self) -> io::Result<WriteTransaction> {
+        let mut transaction = self.database.begin_write().map_err(io_error)?;
+        // Commits of this kind are rare, so they can afford what makes opening after a crash quick.
+        transaction.set_quick_repair(true);
+        Ok(transaction)
+    }
+
+    fn commit_durably(&mut self, transaction: WriteTransaction) -> io::Result<()> {
+        transaction.commit().map_err(io_error)?;
+        self.unsynced_entries = 0;
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    /// A consistent view of the state now, from which a snapshot can be written.
+    pub(super) fn view(&self) -> io::Result<View<C>> {
+        let header = Header {
+            cluster: self.cluster.clone(),
+            last: self.applied.last_applied,
+            membership: self.applied.membership.clone(),
+        };
+        Ok(View {
+            transaction: self.database.begin_read().map_err(io_error)?,
+            tables: self.tables.clone(),
+            unfinished: self.folder.unfinished()?,
+            header,
+        })
+    }
+
+    /// Makes a snapshot that was built the current one, unless there is a later one.
+    pub(super) fn publish(&mut self, built: Built<C>) -> io::Result<SnapshotMeta<C>> {
+        let Built { unfinished, header, size_bytes } = built;
+        let meta = SnapshotMeta {
+            last: header.last,
+            membership: header.membership.clone(),
+            size_bytes: Some(size_bytes),
+        };
+        if self.current.as_ref().is_some_and(|current| header.last.index < current.last.index) {
+            return Ok(meta);
+        }
+        let transaction = self.begin_durable()?;
+        self.replace_current(transaction, unfinished, header, size_bytes)?;
+        Ok(meta)
+    }
+
+    /// Gives the file its name, then commits the transaction that counts from then on, then removes the file before.
+    /// A crash in between leaves a file that nobody names, which `open` removes.
+    fn replace_current(
+        &mut self,
+        transaction: WriteTransaction,
+        unfinished: Unfinished,
+        header: Header<C>,
+        size_bytes: u64,
+    ) -> io::Result<()> {
+        let number = self.current.as_ref().map_or(1, |current| current.number + 1);
+        let Header { last, membership, .. } = header;
+        let name = Folder::name(number, last.index);
+        let current = Current { number, name, last, membership, size_bytes };
+        database::put(&transaction, SNAPSHOT, &current)?;
+        unfinished.finish(&self.folder, &current.name)?;
+        self.commit_durably(transaction)?;
+        if let Some(old) = self.current.replace(current) {
+            self.folder.remove(&old.name);
+        }
+        Ok(())
+    }
+
+    /// Opens the current snapshot.
+    pub(super) fn open_snapshot(&self) -> io::Result<Option<(SnapshotMeta<C>, SnapshotFrames)>> {
+        let Some(current) = &self.current else { return Ok(None) };
+        let frames = self.open_current(current).map_err(|error| {
+            let path = self.folder.path(&current.name);
+            io::Error::new(error.kind(), format!("{}: {error}", path.display()))
+        })?;
+        Ok(Some((current.meta(), frames)))
+    }
+
+    fn open_current(&self, current: &Current<C>) -> io::Result<SnapshotFrames> {
+        let path = self.folder.path(&current.name);
+        let file = File::open(&path)?;
+        let len = file.metadata()?.len();
+        if len != current.size_bytes {
+            return Err(invalid_data(format!("it has {len} bytes instead of {}", current.size_bytes)));
+        }
+        let (header, raw, frames) = FrameReader::begin::<C>(BufReader::new(file))?;
+        if (header.last, &header.membership) != (current.last, &current.membership) {
+            return Err(invalid_data(format!(
+                "it is of entry {}, not of entry {} as the database says",
+                header.last, current.last
+            )));
+        }
+        Ok(SnapshotFrames { path, header: Some(raw), frames })
+    }
+
+    pub(super) fn begin_receiving(&self) -> io::Result<Received> {
+        Ok(Received { unfinished: self.folder.unfinished()? })
+    }
+
+    /// Replaces the state by a snapshot that was received. The inner error is one of the snapshot and leaves all as it
+    /// was; the outer one is one of this store.
+    pub(super) fn install(
+        &mut self,
+        received: Received,
+        meta: &SnapshotMeta<C>,
+    ) -> io::Result<io::Result<()>> {
+        let Received { mut unfinished } = received;
+        let applied = self.applied.last_applied;
+        if meta.last.index < applied.index {
+            let last = meta.last;
+            return Err(misuse(format!("a snapshot of {last} cannot replace the later state of {applied}")));
+        }
+        unfinished.file().sync_all()?;
+        let transaction = self.begin_durable()?;
+        let header = match self.load(&transaction, unfinished.file(), meta) {
+            Ok(header) => header,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => return Ok(Err(error)),
+            Err(error) => return Err(error),
+        };
+        let applied = AppliedState { last_applied: header.last, membership: header.membership.clone() };
+        database::put(&transaction, APPLIED, &applied)?;
+        let size_bytes = unfinished.file().metadata()?.len();
+        self.replace_current(transaction, unfinished, header, size_bytes)?;
+        self.applied = applied;
+        Ok(Ok(()))
+    }
+
+    /// Loads a snapshot file into the tables, and checks all of it on the way.
+    fn load(
+        &self,
+        transaction: &WriteTransaction,
+        file: &mut File,
+        meta: &SnapshotMeta<C>,
+    ) -> io::Result<Header<C>> {
+        file.rewind()?;
+        let (header, _, frames) = FrameReader::begin::<C>(BufReader::new(&*file))?;
+        if header.cluster != self.cluster {
+            return Err(invalid_data(format!(
+                "the snapshot is of cluster {:?}, this node of cluster {:?}",
+                header.cluster, self.cluster
+            )));
+        }
+        if (header.last, &header.membership) != (meta.last, &meta.membership) {
+            return Err(invalid_data(format!(
+                "the snapshot is of entry {}, but entry {} was announced",
+                header.last, meta.last
+            )));
+        }
+        content::load(&self.tables, transaction, &mut ContentReader::new(frames))?;
+        Ok(header)
+    }
+}
+
+impl<C: StoredConfig, A: Application<C>> Work for State<C, A> {
+    fn idle_after(&self) -> Option<Duration> {
+        (self.unsynced_entries > 0).then(|| Duration::from_millis(self.options.state_sync_idle_ms))
+    }
+
+    fn idle(&mut self) -> io::Result<()> {
+        self.sync()
+    }
+
+    fn after_call(&mut self) -> io::Result<()> {
+        let Options { state_sync_entries_max, state_sync_bytes_max, .. } = self.options;
+        if self.unsynced_entries >= state_sync_entries_max || self.unsynced_bytes >= state_sync_bytes_max {
+            self.sync()?;
+        }
+        Ok(())
+    }
+
+    fn stop(&mut self) {
+        if self.unsynced_entries > 0
+            && let Err(error) = self.sync()
+        {
+            // Nothing is lost: it is in the log and will be applied again.
+            tracing::warn!(%error, "the state could not be synced at the end");
+        }
+    }
+}
+
+/// The state at one moment, to be written out beside further transactions.
+pub(super) struct View<C: StoredConfig> {
+    transaction: ReadTransaction,
+    tables: Arc<[StateTable]>,
+    unfinished: Unfinished,
+    header: Header<C>,
+}
+
+impl<C: StoredConfig> View<C> {
+    /// Writes the snapshot file and syncs it.
+    pub(super) fn write(self, is_wanted: &dyn Fn() -> bool) -> io::Result<Built<C>> {
+        let Self { transaction, tables, mut unfinished, header } = self;
+        let mut writer = ChunkWriter::begin(BufWriter::new(unfinished.file()), &header)?;
+        content::dump(&tables, &transaction, &mut writer, is_wanted)?;
+        let (output, size_bytes) = writer.finish()?;
+        output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
+        Ok(Built { unfinished, header, size_bytes })
+    }
+}
+
+/// A snapshot file that is complete and synced, and not yet the current one.
+pub(super) struct Built<C: StoredConfig> {
+    unfinished: Unfinished,
+    header: Header<C>,
+    size_bytes: u64,
+}
+
+/// A snapshot that is being received.
+pub(super) struct Received {
+    unfinished: Unfinished,
+}
+
+impl Received {
+    pub(super) fn with(mut self, chunk: &[u8]) -> io::Result<Self> {
+        self.unfinished.file().write_all(chunk)?;
+        Ok(self)
+    }
+}
+
+/// A snapshot file that is being sent.
+pub(super) struct SnapshotFrames {
+    path: PathBuf,
+    /// To be sent first.
+    header: Option<Bytes>,
+    frames: FrameReader<BufReader<File>>,
+}
+
+impl SnapshotFrames {
+    /// The next part, with what is left.
+    pub(super) fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
+        if let Some(header) = self.header.take() {
+            return Ok(Some((header, self)));
+        }
+        match self.frames.next() {
+            Ok(frame) => Ok(frame.map(|frame| (frame.raw, self))),
+            Err(error) => {
+                let file = self.path.display();
+                tracing::error!(%error, %file, "a snapshot is damaged and is not sent; build another one");
+                Err(io::Error::new(error.kind(), format!("{file}: {error}; build another snapshot")))
+            }
+        }
+    }
+}
+
+/// A call that the contract of the trait forbids, or an application that breaks its own.
+fn misuse(what: String) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidInput, what)
+}
+
+fn declared_tables<C: StoredConfig, A: Application<C>>(application: &A) -> Arc<[StateTable]> {
+    let mut tables = application.tables();
+    tables.sort_by(|a, b| a.name().cmp(b.name()));
+    for pair in tables.windows(2) {
+        assert!(pair[0].name() != pair[1].name(), "table {:?} is declared twice", pair[0].name());
+    }
+    tables.into()
+}
+
+/// A state that is gone while its snapshots are there must not be taken for a new one.
+fn check_not_lost(place: &Place, folder: &Folder) -> Result<(), OpenError> {
+    let Place::File(path) = place else { return Ok(()) };
+    let about = About(path);
+    if files::len(path)?.is_none() && folder.has_snapshot().map_err(|error| about.io(error))? {
+        return Err(about.damaged("the file is missing, though there are snapshots of it"));
+    }
+    Ok(())
+}
+
+/// Checks the tables of a file against those that are declared, and makes those that are new.
+fn check_tables(database: &Database, tables: &[StateTable], about: About<'_>) -> Result<(), OpenError> {
+    let transaction = database.begin_read().map_err(|error| about.redb(error))?;
+    for stored in transaction.list_tables().map_err(|error| about.redb(error))? {
+        let name = stored.name();
+        if !name.starts_with(RESERVED) && !tables.iter().any(|table| table.name() == name) {
+            return Err(OpenError::UnsupportedFormat {
+                file: about.0.into(),
+                found: format!("a table {name:?}"),
+                supported: format!("only {tables:?}"),
+            });
+        }
+    }
+    let mut missing = Vec::new();
+    for table in tables {
+        if !table.exists(&transaction).map_err(|error| about.redb(error))? {
+            missing.push(table);
+        }
+    }
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let transaction = database.begin_write().map_err(|error| about.redb(error))?;
+    for table in missing {
+        table.create(&transaction).map_err(|error| about.redb(error))?;
+    }
+    transaction.commit().map_err(|error| about.redb(error))
+}
