@@ -51,6 +51,8 @@ pub(crate) struct Opening<'a> {
     pub(crate) kind: Kind,
     pub(crate) identity: &'a Identity,
     pub(crate) cache_bytes: usize,
+    /// Whether to check all pages of a file that exists.
+    pub(crate) is_checked: bool,
 }
 
 impl Opening<'_> {
@@ -68,8 +70,11 @@ impl Opening<'_> {
                 // redb would make a new database of it; but we never leave an empty file behind.
                 Some(0) => Err(About(&path).damaged("it is empty")),
                 Some(_) => {
-                    let database = builder.open(&path).map_err(|error| About(&path).redb(error))?;
+                    let mut database = builder.open(&path).map_err(|error| About(&path).redb(error))?;
                     self.check(&database, &path)?;
+                    if self.is_checked {
+                        check_pages(&mut database, &path)?;
+                    }
                     Ok(database)
                 }
             },
@@ -120,9 +125,7 @@ impl Opening<'_> {
         initialise: impl FnOnce(&WriteTransaction) -> io::Result<()>,
     ) -> io::Result<()> {
         let transaction = database.begin_write().map_err(io_error)?;
-        let mut format = self.kind.name.as_bytes().to_vec();
-        format.extend_from_slice(&self.kind.version.to_le_bytes());
-        transaction.open_table(META).map_err(io_error)?.insert(FORMAT, &*format).map_err(io_error)?;
+        put_format(&transaction, self.kind.name, self.kind.version)?;
         put(&transaction, IDENTITY, self.identity)?;
         initialise(&transaction)?;
         transaction.commit().map_err(io_error)
@@ -171,6 +174,15 @@ impl Opening<'_> {
     }
 }
 
+/// Checks every page. What redb can set right without losing anything, it does.
+fn check_pages(database: &mut Database, path: &Path) -> Result<(), OpenError> {
+    if !database.check_integrity().map_err(|error| About(path).redb(error))? {
+        // The data is whole: redb keeps lists of free pages beside it, and has made them anew.
+        tracing::warn!(file = %path.display(), "the free pages of a file were not what it said, and were counted anew");
+    }
+    Ok(())
+}
+
 /// Whether nothing was ever written to `database`.
 fn is_new(database: &Database) -> io::Result<bool> {
     let transaction = database.begin_read().map_err(io_error)?;
@@ -182,6 +194,14 @@ pub(crate) fn put<T: Serialize>(transaction: &WriteTransaction, key: &str, value
     let record = encode_record(key, value)?;
     let mut table = transaction.open_table(META).map_err(io_error)?;
     table.insert(key, &*record).map_err(io_error)?;
+    Ok(())
+}
+
+/// Says what the file is. Not sealed as other records are, so that any version can read it.
+pub(crate) fn put_format(transaction: &WriteTransaction, name: &str, version: u32) -> io::Result<()> {
+    let mut format = name.as_bytes().to_vec();
+    format.extend_from_slice(&version.to_le_bytes());
+    transaction.open_table(META).map_err(io_error)?.insert(FORMAT, &*format).map_err(io_error)?;
     Ok(())
 }
 

@@ -122,7 +122,7 @@ impl About<'_> {
                 found: format!("version {found} of redb's file format"),
                 supported: "version 3 of it".into(),
             },
-            error @ redb::Error::TableDoesNotExist(_) => self.foreign(error.to_string()),
+            error @ redb::Error::TableDoesNotExist(_) => self.damaged(error.to_string()),
             error @ (redb::Error::TableTypeMismatch { .. } | redb::Error::TypeDefinitionChanged { .. }) => {
                 OpenError::UnsupportedFormat {
                     file,
@@ -131,6 +131,23 @@ impl About<'_> {
                 }
             }
             error => self.io(io_error(error)),
+        }
+    }
+}
+
+/// Opens a store. redb checks much of what it reads, but not all: on some damage it panics. For the caller that is
+/// damage as any other.
+pub(crate) fn catch_damage<T>(
+    path: &Path,
+    open: impl FnOnce() -> Result<T, OpenError>,
+) -> Result<T, OpenError> {
+    // Nothing outlives the closure but what it returns, so nothing half-changed can be seen.
+    match std::panic::catch_unwind(std::panic::AssertUnwindSafe(open)) {
+        Ok(result) => result,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("no reason given");
+            Err(About(path).damaged(format!("redb could not read it: {text}")))
         }
     }
 }

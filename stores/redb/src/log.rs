@@ -12,7 +12,7 @@ use redb::StorageBackend;
 
 use crate::codec::StoredConfig;
 use crate::database::Place;
-use crate::error::{About, OpenError};
+use crate::error::{About, OpenError, catch_damage};
 use crate::identity::Identity;
 use crate::options::Options;
 use crate::worker::Worker;
@@ -72,7 +72,7 @@ impl<C: StoredConfig> RedbLog<C> {
     fn open_at(place: Place, identity: &Identity, options: &Options) -> Result<Self, OpenError> {
         let path = place.path().to_path_buf();
         let about = About(&path);
-        let file = LogFile::open(place, identity, options.log_cache_bytes)?;
+        let file = catch_damage(&path, || LogFile::open(place, identity, options.log_cache_bytes))?;
         let state = file.state();
         let reading = LogReading::new(file.database());
         let name = path.display().to_string();

@@ -17,7 +17,7 @@ use redb::StorageBackend;
 use crate::application::Application;
 use crate::codec::StoredConfig;
 use crate::database::Place;
-use crate::error::{About, OpenError};
+use crate::error::{About, OpenError, catch_damage};
 use crate::identity::Identity;
 use crate::options::Options;
 use crate::reader::StateReader;
@@ -66,7 +66,7 @@ impl<C: StoredConfig, A: Application<C>> RedbStateMachine<C, A> {
     ///
     /// # Panics
     ///
-    /// When the application declares a table twice.
+    /// When the name of a table is declared twice.
     pub fn open(
         path: impl AsRef<Path>,
         snapshots: impl AsRef<Path>,
@@ -110,7 +110,8 @@ impl<C: StoredConfig, A: Application<C>> RedbStateMachine<C, A> {
     ) -> Result<Self, OpenError> {
         let path = place.path().to_path_buf();
         let about = About(&path);
-        let state = State::open(place, snapshots, identity, application, options)?;
+        let open = || State::open(place, snapshots, identity, application, options);
+        let state = catch_damage(&path, open)?;
         let reader = StateReader::new(state.database());
         let opened = Opened { applied: state.applied_state(), snapshot: state.snapshot_meta() };
         let name = path.display().to_string();

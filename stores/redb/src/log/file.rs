@@ -61,7 +61,7 @@ impl<C: StoredConfig> LogFile<C> {
         let kind = Kind { name: "openconsensus log", version: 1 };
         let path = place.path().to_path_buf();
         let about = About(&path);
-        let database = Opening { kind, identity, cache_bytes }.open(place, |transaction| {
+        let database = Opening { kind, identity, cache_bytes, is_checked: true }.open(place, |transaction| {
             database::put(transaction, HARD_STATE, &HardState::<C>::default())?;
             database::put(transaction, CURSORS, &Cursors::default())?;
             transaction.open_table(ENTRIES).map_err(io_error)?;

@@ -88,10 +88,6 @@ impl Unfinished {
         self.file.as_mut().expect("the file is there until it is finished")
     }
 
-    pub(crate) fn path(&self) -> &Path {
-        &self.path
-    }
-
     /// Gives the file, which has been synced, its name in `folder`, durably.
     pub(crate) fn finish(mut self, folder: &Folder, name: &str) -> io::Result<()> {
         files::rename(&self.path, &folder.path(name))?;

@@ -80,7 +80,8 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
         let folder = Folder::open(snapshots)?;
         check_not_lost(&place, &folder)?;
         let kind = Kind { name: "openconsensus state", version: 1 };
-        let opening = Opening { kind, identity, cache_bytes: options.state_cache_bytes };
+        let Options { state_cache_bytes: cache_bytes, check_state_at_open: is_checked, .. } = *options;
+        let opening = Opening { kind, identity, cache_bytes, is_checked };
         let database = opening.open(place, |transaction| {
             database::put(transaction, APPLIED, &AppliedState::<C>::default())?;
             tables.iter().try_for_each(|table| table.create(transaction).map_err(io_error))

@@ -1,0 +1,14 @@
+//! Tests of the durable stores through their public interface.
+
+mod disk;
+mod garbage;
+mod helpers;
+mod identity;
+mod kv;
+mod log_contract;
+mod log_crash;
+mod log_full_disk;
+mod open;
+mod snapshot_damage;
+mod state_machine;
+mod state_machine_crash;
