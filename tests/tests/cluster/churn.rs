@@ -78,7 +78,7 @@ async fn churn(state: StateKind) {
     let end = Instant::now() + DURATION;
     while Instant::now() < end {
         churn.disturb().await;
-        sleep(Duration::from_millis(churn.random.u64(10..150))).await;
+        sleep(Duration::from_millis(churn.random.u64(10..150))).await; // paces the faults
     }
     churn.repair().await;
     load.acknowledged(20).await;
@@ -121,7 +121,7 @@ impl Readers {
             readers.tasks.spawn(async move {
                 while !is_over.load(Ordering::Relaxed) {
                     if register.read_at(&client, id).await.is_none() {
-                        sleep(Duration::from_millis(5)).await;
+                        sleep(Duration::from_millis(5)).await; // paces the attempts
                     }
                 }
             });

@@ -2,7 +2,9 @@
 
 use futures::future::join_all;
 use openconsensus::{RoleName, WriteError};
+use openconsensus_memstore::kv::Kv;
 use openconsensus_tests::{Cluster, ClusterOptions, History, Load, Outcome, StateKind, eventually, put};
+use tokio::task::JoinHandle;
 
 use crate::options;
 
@@ -39,12 +41,11 @@ async fn no_acknowledged_write_is_lost_when_leaders_with_lagging_state_crash() {
     check_leader_crashes(StateKind::Lagging(70), 13).await;
 }
 
+/// A write that somebody else waits for: its key, and what became of it.
+type Write = JoinHandle<(String, Result<(), WriteError<Kv>>)>;
+
 /// Writes `count` keys at node `id` without waiting for them to be answered. Returns the answers to come.
-fn write_in_background(
-    cluster: &Cluster,
-    id: u64,
-    count: usize,
-) -> Vec<tokio::task::JoinHandle<(String, Result<(), WriteError<openconsensus_memstore::kv::Kv>>)>> {
+fn write_in_background(cluster: &Cluster, id: u64, count: usize) -> Vec<Write> {
     let raft = cluster.raft(id);
     (0..count)
         .map(|n| {
