@@ -316,7 +316,6 @@ impl World {
     }
 
     fn carry_out(&mut self, id: u64, effects: Effects<Numbers>) {
-        let incarnation = self.nodes[&id].restarts;
         for (to, message) in effects.messages {
             self.fly(id, to, Event::Message(message));
         }
