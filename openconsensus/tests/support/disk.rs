@@ -1,0 +1,139 @@
+//! A model of the log storage: what is on it, and whether what it is asked for makes sense.
+
+use std::ops::Range;
+
+use openconsensus::engine::{LogWrite, Recovered};
+use openconsensus::{AppliedState, Entries, Entry, HardState, Index, LogId, MembershipAt, Payload, Term};
+
+use super::Test;
+
+/// What a node has on its disk, or would have if everything that it has handed over were durable.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Disk {
+    pub(crate) hard_state: HardState<Test>,
+    pub(crate) purged: LogId,
+    /// Consecutive entries behind `purged`.
+    entries: Vec<Entry<Test>>,
+}
+
+impl Disk {
+    pub(crate) fn new(hard_state: HardState<Test>, entries: Vec<Entry<Test>>) -> Self {
+        Self { hard_state, purged: LogId::ZERO, entries }
+    }
+
+    /// Does what a log storage has to do, and panics where an engine must not ask for it.
+    pub(crate) fn carry_out(&mut self, write: &LogWrite<Test>) {
+        if let Some(hard_state) = write.hard_state {
+            let before = self.hard_state;
+            assert!(before.term <= hard_state.term, "the term falls: {before:?} to {hard_state:?}");
+            if before.term == hard_state.term && before.voted_for.is_some() {
+                assert_eq!(
+                    before.voted_for, hard_state.voted_for,
+                    "the vote changes within term {}",
+                    before.term
+                );
+            }
+            self.hard_state = HardState { commit: before.commit.max(hard_state.commit), ..hard_state };
+        }
+        if let Some(from) = write.truncate {
+            assert!(self.purged.index < from, "truncation from {from}, but purged to {}", self.purged);
+            self.entries.retain(|entry| entry.log_id.index < from);
+        }
+        if let Some(first) = write.append.first() {
+            let last = self.last();
+            assert_eq!(first.index, last.index + 1, "append of {first} behind {last}");
+            assert!(last.term <= first.term, "append of {first} behind {last}");
+            self.entries.extend(write.append.iter().cloned());
+            self.hard_state.commit = self.hard_state.commit.max(write.commit);
+        }
+        if let Some(upto) = write.purge {
+            self.purge(upto);
+        }
+    }
+
+    /// Removes what is at or before `upto`.
+    pub(crate) fn purge(&mut self, upto: LogId) {
+        assert!(self.purged.index <= upto.index, "the purged index falls from {} to {upto}", self.purged);
+        let replaced = self.id_at(upto.index);
+        self.entries.retain(|entry| upto.index < entry.log_id.index);
+        if replaced.is_some_and(|replaced| replaced != upto) {
+            assert!(
+                self.entries.is_empty(),
+                "entries behind {replaced:?} are kept behind {upto}: {:?}",
+                self.terms()
+            );
+        }
+        self.purged = upto;
+    }
+
+    pub(crate) fn last(&self) -> LogId {
+        self.entries.last().map_or(self.purged, |entry| entry.log_id)
+    }
+
+    /// The name of the entry at `index`, from the purged one to the last.
+    pub(crate) fn id_at(&self, index: Index) -> Option<LogId> {
+        if index == self.purged.index {
+            return Some(self.purged);
+        }
+        self.at(index).map(|entry| entry.log_id)
+    }
+
+    pub(crate) fn at(&self, index: Index) -> Option<&Entry<Test>> {
+        let place = index.checked_sub(self.purged.index + 1)?;
+        self.entries.get(place as usize)
+    }
+
+    /// Whether it has this entry, or a snapshot in place of it.
+    pub(crate) fn covers(&self, id: LogId) -> bool {
+        id.index < self.purged.index || self.id_at(id.index) == Some(id)
+    }
+
+    pub(crate) fn entries(&self) -> &[Entry<Test>] {
+        &self.entries
+    }
+
+    /// The terms of the entries behind the purged one.
+    pub(crate) fn terms(&self) -> Vec<Term> {
+        self.entries.iter().map(|entry| entry.log_id.term).collect()
+    }
+
+    pub(crate) fn read(&self, range: Range<Index>, bytes_max: u64) -> Entries<Test> {
+        let wanted = self.entries.iter().filter(|entry| range.contains(&entry.log_id.index));
+        let entries: Entries<Test> = wanted.cloned().collect::<Vec<_>>().into();
+        let starts = entries.first().is_some_and(|first| first.index == range.start);
+        if starts { entries.limit_bytes(bytes_max) } else { Entries::empty() }
+    }
+
+    /// What a driver finds when it starts a node on this disk.
+    pub(crate) fn recover(
+        &self,
+        id: u64,
+        seed: u64,
+        applied: AppliedState<Test>,
+        snapshot: LogId,
+    ) -> Recovered<Test> {
+        let mut term_starts: Vec<LogId> = Vec::new();
+        let mut memberships = Vec::new();
+        for entry in &self.entries {
+            if term_starts.last().is_none_or(|start| start.term != entry.log_id.term) {
+                term_starts.push(entry.log_id);
+            }
+            if let Payload::Membership(membership) = &entry.payload
+                && applied.last_applied.index < entry.log_id.index
+            {
+                memberships.push(MembershipAt { log_id: entry.log_id, membership: membership.clone() });
+            }
+        }
+        Recovered {
+            id,
+            seed,
+            hard_state: self.hard_state,
+            purged: self.purged,
+            last: self.last(),
+            term_starts,
+            memberships,
+            applied,
+            snapshot,
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A synchronous harness: pure engines with model disks, state machines and a network, in virtual time.
+//!
+//! Nothing here is async and nothing waits. A test says what happens: which node's timer runs out, which message is
+//! lost or comes twice, whose disk is slow, who crashes. After every step the properties that Raft promises are checked
+//! over all nodes, so that a test need not say them.
+
+#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
+
+mod cluster;
+mod disk;
+mod network;
+mod node;
+mod oracle;
+
+use std::collections::BTreeMap;
+
+use openconsensus::{Entry, LogId, Membership, Payload, Term, TypeConfig};
+
+pub(crate) use cluster::{Cluster, Outcome};
+pub(crate) use disk::Disk;
+pub(crate) use network::{Letter, What};
+
+/// Commands and responses are numbers, nodes have no address.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct Test;
+
+impl TypeConfig for Test {
+    type Command = u64;
+    type Response = u64;
+    type NodeId = u64;
+    type Node = ();
+
+    fn command_bytes(_command: &u64) -> u64 {
+        8
+    }
+}
+
+pub(crate) fn nodes(ids: impl IntoIterator<Item = u64>) -> BTreeMap<u64, ()> {
+    ids.into_iter().map(|id| (id, ())).collect()
+}
+
+/// A log whose entries have these terms, one digit or letter each as in the figures of the paper: the first is the
+/// membership of `voters`, the others are commands that differ between terms and places.
+pub(crate) fn log_of(voters: u64, terms: &[Term]) -> Vec<Entry<Test>> {
+    let entry = |(place, term): (usize, &Term)| {
+        let log_id = LogId::new(*term, place as u64 + 1);
+        let payload = match place {
+            0 => Payload::Membership(Membership::of_voters(nodes(1..=voters))),
+            _ => Payload::Command(command_at(log_id)),
+        };
+        Entry { log_id, payload }
+    };
+    terms.iter().enumerate().map(entry).collect()
+}
+
+/// The command that [`log_of`] puts there.
+pub(crate) fn command_at(log_id: LogId) -> u64 {
+    log_id.term * 1_000_000 + log_id.index
+}

@@ -1,0 +1,153 @@
+//! One node of the harness: an engine, what it has on its disk, and its state machine.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
+
+use openconsensus::engine::{Apply, Engine, LogWrite, Reply, RequestId, SnapshotId};
+use openconsensus::{
+    AppliedState, ApplyBatch, Entries, InstallSnapshot, LogId, RaftMetrics, SnapshotMeta, ValidConfig,
+};
+
+use super::{Disk, Test};
+
+/// The state of a state machine: the commands that it has applied, in order.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Image {
+    pub(crate) applied: AppliedState<Test>,
+    pub(crate) commands: Vec<(LogId, u64)>,
+}
+
+impl Image {
+    pub(crate) fn meta(&self) -> SnapshotMeta<Test> {
+        SnapshotMeta {
+            last: self.applied.last_applied,
+            membership: self.applied.membership.clone(),
+            size_bytes: None,
+        }
+    }
+}
+
+/// A snapshot that has arrived and is to be installed.
+#[derive(Clone, Debug)]
+pub(crate) struct Arrival {
+    pub(crate) from: u64,
+    /// How the sender names the transfer.
+    pub(crate) id: SnapshotId,
+    pub(crate) image: Image,
+}
+
+/// A node, alive or crashed.
+#[derive(Debug)]
+pub(crate) struct Node {
+    pub(crate) id: u64,
+    /// `None` after a crash.
+    pub(crate) engine: Option<Engine<Test>>,
+    /// What survives a crash.
+    pub(crate) disk: Disk,
+    /// What the disk will be when all writes are done: the log as the engine sees it.
+    pub(crate) view: Disk,
+    /// Handed over and not done.
+    pub(crate) writes: VecDeque<LogWrite<Test>>,
+    /// Writes are done only when a test says so.
+    pub(crate) is_disk_slow: bool,
+    pub(crate) machine: Image,
+    /// Entries are applied only when a test says so.
+    pub(crate) is_machine_slow: bool,
+    pub(crate) to_apply: VecDeque<Apply<Test>>,
+    pub(crate) snapshot: Option<Image>,
+    /// Snapshots are built only when a test says so.
+    pub(crate) is_building_slow: bool,
+    pub(crate) to_build: VecDeque<(SnapshotId, Image)>,
+    /// Snapshots are installed only when a test says so.
+    pub(crate) is_installing_slow: bool,
+    pub(crate) to_install: VecDeque<(SnapshotId, RequestId, InstallSnapshot<Test>)>,
+    /// Snapshots whose bytes are here, by the request that they were announced with.
+    pub(crate) arrivals: BTreeMap<RequestId, Arrival>,
+    pub(crate) replies: BTreeMap<RequestId, Reply<Test>>,
+    pub(crate) starts: u64,
+}
+
+impl Node {
+    pub(crate) fn new(id: u64, disk: Disk) -> Self {
+        Self {
+            id,
+            engine: None,
+            view: disk.clone(),
+            disk,
+            writes: VecDeque::new(),
+            is_disk_slow: false,
+            machine: Image::default(),
+            is_machine_slow: false,
+            to_apply: VecDeque::new(),
+            snapshot: None,
+            is_building_slow: false,
+            to_build: VecDeque::new(),
+            is_installing_slow: false,
+            to_install: VecDeque::new(),
+            arrivals: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            starts: 0,
+        }
+    }
+
+    /// Builds an engine from what is on the disk, as a driver does.
+    pub(crate) fn start(&mut self, config: &ValidConfig, now: Instant) -> Result<(), String> {
+        assert!(self.engine.is_none(), "node {} runs already", self.id);
+        self.starts += 1;
+        let applied = self.machine.applied.clone();
+        if !self.disk.covers(applied.last_applied) {
+            // The crash came between installing a snapshot and resetting the log behind it.
+            self.disk.purge(applied.last_applied);
+        }
+        self.view = self.disk.clone();
+        let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |image| image.applied.last_applied);
+        let seed = self.id * 1_000 + self.starts;
+        let recovered = self.disk.recover(self.id, seed, applied, snapshot);
+        self.engine = Some(Engine::new(config.clone(), recovered, now)?);
+        Ok(())
+    }
+
+    /// Loses everything that is not durable.
+    pub(crate) fn crash(&mut self) {
+        self.engine = None;
+        self.writes.clear();
+        self.to_apply.clear();
+        self.to_build.clear();
+        self.to_install.clear();
+        self.arrivals.clear();
+        self.view = self.disk.clone();
+    }
+
+    /// Loses the state too, down to the snapshot: what happens to a state machine in memory.
+    pub(crate) fn lose_state(&mut self) {
+        self.machine = self.snapshot.clone().unwrap_or_default();
+    }
+
+    pub(crate) fn is_alive(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    pub(crate) fn engine(&self) -> &Engine<Test> {
+        self.engine.as_ref().unwrap_or_else(|| panic!("node {} has crashed", self.id))
+    }
+
+    pub(crate) fn metrics(&self, now: Instant) -> RaftMetrics<Test> {
+        self.engine().metrics(now)
+    }
+
+    /// Applies what it was handed, reading what is not in memory any more from the disk.
+    pub(crate) fn apply(&mut self, apply: Apply<Test>) -> LogId {
+        let in_memory = apply.entries.range();
+        let from_disk_to = if in_memory.is_empty() { apply.range.end } else { in_memory.start };
+        let old = self.disk.read(apply.range.start..from_disk_to, u64::MAX);
+        let entries = Entries::concat([old, apply.entries]);
+        assert_eq!(entries.range(), apply.range, "what is applied is in memory or on the disk");
+        for entry in entries.iter() {
+            assert!(self.disk.covers(entry.log_id), "{} is applied before it is durable", entry.log_id);
+        }
+        let batch = ApplyBatch::new(&self.machine.applied, entries);
+        self.machine.commands.extend(batch.commands().map(|(log_id, command)| (log_id, *command)));
+        self.machine.applied = batch.applied_state().clone();
+        self.machine.applied.last_applied
+    }
+}
