@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use openconsensus::engine::{Effects, Input, Reply, RequestId, SnapshotEffect};
 use openconsensus::{
-    Config, HardState, Index, InstallSnapshotResponse, LogId, Membership, MembershipChange, Message,
+    Body, Config, HardState, Index, InstallSnapshotResponse, LogId, Membership, MembershipChange, Message,
     RaftMetrics, RoleName, Term, ValidConfig,
 };
 
 use super::network::{Letter, What};
 use super::node::{Arrival, Node};
 use super::oracle::Oracle;
-use super::{Disk, Test, log_of, nodes};
+use super::{Chance, Disk, Test, log_of, nodes};
 
 /// Longer than any election timeout of the default configuration.
 pub(crate) const ELECTION_TIMEOUT_MS: u64 = 300;
@@ -42,6 +42,8 @@ pub(crate) struct Cluster {
     /// Links, from and to, that lose everything.
     cut: BTreeSet<(u64, u64)>,
     next_request: u64,
+    /// The latest campaign that each node has asked votes for.
+    campaigns: BTreeMap<u64, u64>,
     /// What was committed anywhere when a read was asked for.
     reads: BTreeMap<RequestId, Index>,
 }
@@ -54,9 +56,7 @@ impl Cluster {
 
     pub(crate) fn with_config(voters: u64, config: Config) -> Self {
         let mut cluster = Self::empty(config);
-        for id in 1..=voters {
-            cluster.add_with_log(id, voters, &[1]);
-        }
+        cluster.place_logs(voters, &(1..=voters).map(|id| (id, &[1][..])).collect::<Vec<_>>());
         cluster
     }
 
@@ -64,10 +64,21 @@ impl Cluster {
     /// 1 is known to be committed. Every node is in the term of its last entry.
     pub(crate) fn with_logs(voters: u64, logs: &[(u64, &[Term])]) -> Self {
         let mut cluster = Self::empty(Config::default());
-        for (id, terms) in logs {
-            cluster.add_with_log(*id, voters, terms);
-        }
+        cluster.place_logs(voters, logs);
         cluster
+    }
+
+    fn place_logs(&mut self, voters: u64, logs: &[(u64, &[Term])]) {
+        for (id, terms) in logs {
+            let entries = log_of(voters, terms);
+            let term = terms.last().copied().unwrap_or_default();
+            let commit = Index::from(!terms.is_empty());
+            let disk = Disk::new(HardState { term, voted_for: None, commit }, entries);
+            self.nodes.insert(*id, Node::new(*id, disk));
+        }
+        for (id, _) in logs {
+            self.restart(*id);
+        }
     }
 
     /// Nobody yet.
@@ -80,25 +91,14 @@ impl Cluster {
             letters: VecDeque::new(),
             cut: BTreeSet::new(),
             next_request: 0,
+            campaigns: BTreeMap::new(),
             reads: BTreeMap::new(),
         }
     }
 
-    /// A node whose log has entries of these terms.
-    pub(crate) fn add_with_log(&mut self, id: u64, voters: u64, terms: &[Term]) {
-        let entries = log_of(voters, terms);
-        let term = terms.last().copied().unwrap_or_default();
-        let commit = Index::from(!terms.is_empty());
-        self.add(id, Disk::new(HardState { term, voted_for: None, commit }, entries));
-    }
-
     /// A node that has never run.
     pub(crate) fn add_fresh(&mut self, id: u64) {
-        self.add(id, Disk::default());
-    }
-
-    pub(crate) fn add(&mut self, id: u64, disk: Disk) {
-        self.nodes.insert(id, Node::new(id, disk));
+        self.nodes.insert(id, Node::new(id, Disk::default()));
         self.restart(id);
     }
 
@@ -146,6 +146,11 @@ impl Cluster {
         self.node(id).machine.commands.iter().map(|(_, command)| *command).collect()
     }
 
+    /// How the node names the latest campaign that it has asked votes for.
+    pub(crate) fn campaign_of(&self, id: u64) -> u64 {
+        self.campaigns[&id]
+    }
+
     /// The leader of the latest term, if it lives.
     pub(crate) fn leader(&self) -> Option<u64> {
         let leaders = self.alive().filter(|id| self.is_leader(*id));
@@ -174,6 +179,35 @@ impl Cluster {
         }
     }
 
+    /// A line for each node, for messages of failures.
+    pub(crate) fn describe(&self) -> String {
+        let line = |node: &Node| match &node.engine {
+            None => format!("node {}: crashed, disk {:?}\n", node.id, node.disk.hard_state),
+            Some(engine) => {
+                let m = engine.metrics(self.now);
+                let peers: Vec<String> = m.peers.iter().map(|(id, peer)| format!("{id} {peer:?}")).collect();
+                format!(
+                    "node {}: {} in {} voted {:?} follows {:?}, log {}..{} stable {} committed {} applied {}, \
+                     snapshot {}, {} at {}, peers {peers:?}\n",
+                    node.id,
+                    m.role,
+                    m.term,
+                    m.voted_for,
+                    m.leader,
+                    m.purged,
+                    m.last,
+                    m.stable,
+                    m.committed,
+                    m.applied,
+                    m.snapshot,
+                    m.membership.membership,
+                    m.membership.log_id,
+                )
+            }
+        };
+        self.nodes.values().map(line).collect()
+    }
+
     pub(crate) fn letters(&self) -> impl Iterator<Item = &Letter> {
         self.letters.iter()
     }
@@ -182,9 +216,16 @@ impl Cluster {
 
     /// One input, and everything that its effects ask for. Messages are on their way afterwards.
     pub(crate) fn step(&mut self, id: u64, input: Input<Test>) {
+        self.step_all(id, [input]);
+    }
+
+    /// Several inputs, and then the effects of all of them: what a busy driver does.
+    pub(crate) fn step_all(&mut self, id: u64, inputs: impl IntoIterator<Item = Input<Test>>) {
         let now = self.now;
         let Some(engine) = &mut self.node_mut(id).engine else { return };
-        engine.step(now, input);
+        for input in inputs {
+            engine.step(now, input);
+        }
         self.carry_out(id);
         self.oracle.check(&self.nodes, now);
     }
@@ -198,15 +239,23 @@ impl Cluster {
             let Effects { write, messages, replies, reads, apply, snapshots, state_changed: _ } = effects;
             if let Some(write) = write {
                 node.view.carry_out(&write);
+                let first_new = write.append.range().start;
+                if !write.append.is_empty() {
+                    self.oracle.saw_entries(&node.view, first_new);
+                }
                 node.writes.push_back(write);
             }
             for (to, message) in messages {
                 self.oracle.saw_message(node, to, &message);
+                if let Body::VoteRequest { campaign, .. } = message.body {
+                    self.campaigns.insert(id, campaign);
+                }
                 self.letters.push_back(Letter { from: id, to, what: What::Message(message) });
             }
             for (request, reply) in replies {
                 self.take_reply(id, request, reply);
             }
+            let mut has_news = !reads.is_empty();
             for read in reads {
                 let node = self.node_mut(id);
                 let entries = node.disk.read(read.range, read.bytes_max);
@@ -215,10 +264,11 @@ impl Cluster {
             }
             let node = self.node_mut(id);
             node.to_apply.extend(apply);
+            has_news |= !snapshots.is_empty();
             for snapshot in snapshots {
                 self.take_snapshot_effect(id, snapshot);
             }
-            if !self.work(id) {
+            if !has_news && !self.work(id) {
                 return;
             }
         }
@@ -251,7 +301,8 @@ impl Cluster {
                 node.to_build.push_back((snapshot, node.machine.clone()));
             }
             SnapshotEffect::Send { id: snapshot, peer, term } => {
-                let image = Box::new(node.snapshot.clone().expect("a snapshot is sent only where there is one"));
+                let image =
+                    Box::new(node.snapshot.clone().expect("a snapshot is sent only where there is one"));
                 let request = openconsensus::InstallSnapshot { term, leader: id, meta: image.meta() };
                 let what = What::Snapshot { id: snapshot, request, image };
                 self.letters.push_back(Letter { from: id, to: peer, what });
@@ -360,6 +411,22 @@ impl Cluster {
         self.oracle.check(&self.nodes, self.now);
     }
 
+    /// All writes of a slow disk are done, and the engine is told of the last one only. Returns how many there were.
+    pub(crate) fn complete_all_writes_at_once(&mut self, id: u64) -> usize {
+        let node = self.node_mut(id);
+        let writes: Vec<_> = node.writes.drain(..).collect();
+        for write in &writes {
+            node.disk.carry_out(write);
+        }
+        let last = writes.last().expect("a write is in flight").id;
+        self.step(id, Input::Persisted { write: last });
+        writes.len()
+    }
+
+    pub(crate) fn has_writes(&self, id: u64) -> bool {
+        !self.node(id).writes.is_empty()
+    }
+
     /// The disk is slow from now on: writes are done only by [`complete_write`](Self::complete_write).
     pub(crate) fn slow_disk(&mut self, id: u64) {
         self.node_mut(id).is_disk_slow = true;
@@ -387,6 +454,11 @@ impl Cluster {
 
     /// A node loses everything that is not on its disk.
     pub(crate) fn crash(&mut self, id: u64) {
+        // Whoever was sending a snapshot here sees the connection end.
+        for arrival in std::mem::take(&mut self.node_mut(id).arrivals).into_values() {
+            let what = What::SnapshotAnswer { id: arrival.id, response: None };
+            self.letters.push_back(Letter { from: id, to: arrival.from, what });
+        }
         self.node_mut(id).crash();
     }
 
@@ -396,6 +468,7 @@ impl Cluster {
             .start(&config, now)
             .unwrap_or_else(|error| panic!("node {id} refuses to start: {error}"));
         self.oracle.restarted(id);
+        self.oracle.saw_entries(&self.nodes[&id].view, 0);
         self.carry_out(id);
         self.oracle.check(&self.nodes, now);
     }
@@ -469,9 +542,10 @@ impl Cluster {
 
     /// Takes what is under way and fits, out of the network: it is lost unless the test delivers it.
     pub(crate) fn intercept(&mut self, fits: impl Fn(&Letter) -> bool) -> Vec<Letter> {
-        let (taken, kept) = std::mem::take(&mut self.letters).into_iter().partition(|letter| fits(letter));
-        self.letters = kept;
-        Vec::from_iter::<VecDeque<Letter>>(taken)
+        let letters = std::mem::take(&mut self.letters).into_iter();
+        let (taken, kept): (Vec<Letter>, Vec<Letter>) = letters.partition(|letter| fits(letter));
+        self.letters = kept.into();
+        taken
     }
 
     /// Loses everything that is under way.
@@ -482,6 +556,15 @@ impl Cluster {
     /// Hands a letter over, be it the first time or not.
     pub(crate) fn deliver(&mut self, letter: Letter) {
         let is_lost = self.cut.contains(&(letter.from, letter.to)) || !self.node(letter.to).is_alive();
+        self.arrive(letter, is_lost);
+    }
+
+    /// The letter does not arrive.
+    pub(crate) fn lose(&mut self, letter: Letter) {
+        self.arrive(letter, true);
+    }
+
+    fn arrive(&mut self, letter: Letter, is_lost: bool) {
         let Letter { from, to, what } = letter;
         match what {
             What::Message(message) if !is_lost => self.receive(to, from, message),
@@ -500,6 +583,43 @@ impl Cluster {
                 self.step(to, Input::SnapshotSent { id, response });
             }
         }
+    }
+
+    /// Takes any letter that is under way.
+    pub(crate) fn take_letter(&mut self, chance: &mut Chance) -> Option<Letter> {
+        let count = self.letters.len() as u64;
+        if count == 0 { None } else { self.letters.remove(chance.below(count) as usize) }
+    }
+
+    pub(crate) fn put_back(&mut self, letter: Letter) {
+        self.letters.push_back(letter);
+    }
+
+    pub(crate) fn deliver_oldest(&mut self) {
+        if let Some(letter) = self.letters.pop_front() {
+            self.deliver(letter);
+        }
+    }
+
+    /// Delivers several messages to one node before its effects are taken.
+    pub(crate) fn deliver_batch(&mut self, chance: &mut Chance) {
+        let Some(first) = self.take_letter(chance) else { return };
+        let (to, is_message) = (first.to, matches!(first.what, What::Message(_)));
+        if !is_message || !self.node(to).is_alive() {
+            return self.deliver(first);
+        }
+        let is_cut = |letter: &Letter| self.cut.contains(&(letter.from, letter.to));
+        let fits =
+            |letter: &Letter| letter.to == to && !is_cut(letter) && matches!(letter.what, What::Message(_));
+        let (batch, kept): (Vec<Letter>, Vec<Letter>) = self.letters.iter().cloned().partition(fits);
+        self.letters = kept.into();
+        let inputs = batch.into_iter().filter_map(|letter| match letter.what {
+            What::Message(message) => Some(Input::Receive { from: letter.from, message }),
+            What::Snapshot { .. } | What::SnapshotAnswer { .. } => None,
+        });
+        let inputs: Vec<Input<Test>> = inputs.collect();
+        self.step_all(to, inputs);
+        self.deliver(first);
     }
 
     /// A message of `from` arrives at `to`, whether anybody has sent it or not.
@@ -555,6 +675,15 @@ impl Cluster {
         self.now = end;
     }
 
+    /// Time passes and all timers run, but nothing arrives.
+    pub(crate) fn run_timers(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+        let alive: Vec<u64> = self.alive().collect();
+        for id in alive {
+            self.step(id, Input::Timeout);
+        }
+    }
+
     /// Time passes without any timer being looked at: what a pause of all processes would do.
     pub(crate) fn skip(&mut self, ms: u64) {
         self.now += Duration::from_millis(ms);
@@ -600,13 +729,14 @@ impl Cluster {
             self.speed_up(id);
         }
         self.run(40 * ELECTION_TIMEOUT_MS);
-        let leader = self.leader().expect("a cluster that can talk elects a leader");
+        let leader = self.leader().unwrap_or_else(|| panic!("no leader is elected:\n{}", self.describe()));
         let membership = self.membership(leader);
         let last = self.metrics(leader).last;
         for id in membership.nodes().keys() {
-            assert_eq!(self.metrics(*id).last, last, "node {id} has the log of leader {leader}");
-            assert_eq!(self.metrics(*id).applied, last, "node {id} has applied everything");
-            assert_eq!(self.metrics(*id).leader, Some(leader), "node {id} knows who leads");
+            let metrics = self.metrics(*id);
+            let is_at_rest =
+                metrics.last == last && metrics.applied == last && metrics.leader == Some(leader);
+            assert!(is_at_rest, "node {id} is not at rest with leader {leader}:\n{}", self.describe());
         }
     }
 }

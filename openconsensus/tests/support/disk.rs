@@ -39,15 +39,15 @@ impl Disk {
             assert!(self.purged.index < from, "truncation from {from}, but purged to {}", self.purged);
             self.entries.retain(|entry| entry.log_id.index < from);
         }
+        if let Some(upto) = write.purge {
+            self.purge(upto);
+        }
         if let Some(first) = write.append.first() {
             let last = self.last();
             assert_eq!(first.index, last.index + 1, "append of {first} behind {last}");
             assert!(last.term <= first.term, "append of {first} behind {last}");
             self.entries.extend(write.append.iter().cloned());
             self.hard_state.commit = self.hard_state.commit.max(write.commit);
-        }
-        if let Some(upto) = write.purge {
-            self.purge(upto);
         }
     }
 

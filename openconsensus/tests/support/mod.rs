@@ -6,6 +6,7 @@
 
 #![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
 
+mod chance;
 mod cluster;
 mod disk;
 mod network;
@@ -16,7 +17,8 @@ use std::collections::BTreeMap;
 
 use openconsensus::{Entry, LogId, Membership, Payload, Term, TypeConfig};
 
-pub(crate) use cluster::{Cluster, Outcome};
+pub(crate) use chance::Chance;
+pub(crate) use cluster::{Cluster, ELECTION_TIMEOUT_MS, Outcome};
 pub(crate) use disk::Disk;
 pub(crate) use network::{Letter, What};
 

@@ -1,7 +1,7 @@
 //! What is under way between nodes.
 
 use openconsensus::engine::SnapshotId;
-use openconsensus::{Body, InstallSnapshot, InstallSnapshotResponse, Message};
+use openconsensus::{Body, InstallSnapshot, InstallSnapshotResponse, Message, Term};
 
 use super::Test;
 use super::node::Image;
@@ -35,6 +35,13 @@ impl Letter {
     pub(crate) fn body(&self) -> Option<&Body<Test>> {
         match &self.what {
             What::Message(message) => Some(&message.body),
+            What::Snapshot { .. } | What::SnapshotAnswer { .. } => None,
+        }
+    }
+
+    pub(crate) fn term(&self) -> Option<Term> {
+        match &self.what {
+            What::Message(message) => Some(message.term),
             What::Snapshot { .. } | What::SnapshotAnswer { .. } => None,
         }
     }

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use openconsensus::engine::{Apply, Engine, LogWrite, Reply, RequestId, SnapshotId};
 use openconsensus::{
-    AppliedState, ApplyBatch, Entries, InstallSnapshot, LogId, RaftMetrics, SnapshotMeta, ValidConfig,
+    AppliedState, ApplyBatch, Entries, Index, InstallSnapshot, LogId, RaftMetrics, SnapshotMeta, ValidConfig,
 };
 
 use super::{Disk, Test};
@@ -114,13 +114,22 @@ impl Node {
         self.to_apply.clear();
         self.to_build.clear();
         self.to_install.clear();
-        self.arrivals.clear();
         self.view = self.disk.clone();
     }
 
     /// Loses the state too, down to the snapshot: what happens to a state machine in memory.
     pub(crate) fn lose_state(&mut self) {
         self.machine = self.snapshot.clone().unwrap_or_default();
+    }
+
+    /// What the current snapshot contains, which is as durable as the log.
+    pub(crate) fn snapshot_index(&self) -> Index {
+        self.snapshot.as_ref().map_or(0, |image| image.applied.last_applied.index)
+    }
+
+    /// Whether an entry, or the effect of it, would survive a crash.
+    pub(crate) fn has_durably(&self, id: LogId) -> bool {
+        id.index <= self.snapshot_index() || self.disk.covers(id)
     }
 
     pub(crate) fn is_alive(&self) -> bool {
