@@ -9,7 +9,7 @@ use futures::channel::oneshot;
 
 use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteId};
 use crate::entry::Index;
-use crate::error::{Fatal, WriteError};
+use crate::error::{Fatal, ReadError, WriteError};
 use crate::message::Message;
 use crate::network::RaftNetwork;
 use crate::runtime::AsyncRuntime;
@@ -41,6 +41,8 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     queues: Queues<C>,
     /// Taken from the inbox and not looked at yet.
     taken: Vec<Item<C>>,
+    /// What clients want and the engine has not been asked for yet.
+    gathered: Gathered<C>,
     requests: Requests<C>,
     pending: Pending<C>,
     /// Dropping one gives up the snapshot that is being built, sent or installed under its id.
@@ -58,11 +60,12 @@ pub(super) struct Queues<C: TypeConfig> {
     pub(super) catch_up: Arc<Inbox<LogRead>>,
 }
 
-/// What the clients of one turn want, put together so that the engine is asked once.
+/// What clients want, put together so that the engine is asked once in a turn.
 struct Gathered<C: TypeConfig> {
+    /// Kept back while leadership is being transferred.
     commands: Vec<C::Command>,
     writers: VecDeque<Waiter<C>>,
-    readers: Vec<oneshot::Sender<Result<Index, crate::error::ReadError<C>>>>,
+    readers: Vec<oneshot::Sender<Result<Index, ReadError<C>>>>,
 }
 
 impl<C, R, N> Core<C, R, N>
@@ -85,6 +88,7 @@ where
             network,
             queues,
             taken: Vec::new(),
+            gathered: Gathered { commands: Vec::new(), writers: VecDeque::new(), readers: Vec::new() },
             requests: Requests::new(metrics.applied.index),
             pending: Pending::new(),
             cancels: BTreeMap::new(),
@@ -110,7 +114,7 @@ where
             }
             let persisted = self.queues.log.take_done();
             let is_due = self.alarm.poll(cx, self.next_deadline());
-            if self.taken.is_empty() && persisted.is_none() && !is_due {
+            if self.taken.is_empty() && persisted.is_none() && !is_due && !self.may_write() {
                 // A closed inbox is ready at once, but then the reason is set.
                 return if self.shared.fatal().is_some() { Poll::Ready(()) } else { Poll::Pending };
             }
@@ -132,18 +136,17 @@ where
             self.engine.step(now, Input::Persisted { write });
         }
         let inputs_max = self.shared.config.inputs_per_turn_max as usize;
-        let mut gathered = Gathered { commands: Vec::new(), writers: VecDeque::new(), readers: Vec::new() };
         let mut taken = std::mem::take(&mut self.taken);
         for item in taken.drain(..inputs_max.min(taken.len())) {
-            self.accept(now, item, &mut gathered);
+            self.accept(now, item);
         }
         // Keeps the allocation, and what was too much for this turn.
         self.taken = taken;
-        self.ask_for(now, gathered);
         // Behind the messages: a leader that was heard of only now must not be taken for dead.
         if is_due {
             self.engine.step(now, Input::Timeout);
         }
+        self.ask(now);
         let effects = self.engine.take_effects(now);
         self.carry_out(now, effects);
         if is_due {
@@ -152,17 +155,17 @@ where
         self.publisher.publish_if_due(now, &self.engine, &self.shared.watch);
     }
 
-    fn accept(&mut self, now: Instant, item: Item<C>, gathered: &mut Gathered<C>) {
+    fn accept(&mut self, now: Instant, item: Item<C>) {
         match item {
             Item::Write { command, waiter } => {
-                gathered.commands.push(command);
-                gathered.writers.push_back(waiter);
+                self.gathered.commands.push(command);
+                self.gathered.writers.push_back(waiter);
             }
             Item::WriteMany { commands, waiter } => {
-                gathered.commands.extend(commands);
-                gathered.writers.push_back(waiter);
+                self.gathered.commands.extend(commands);
+                self.gathered.writers.push_back(waiter);
             }
-            Item::Read { reply } => gathered.readers.push(reply),
+            Item::Read { reply } => self.gathered.readers.push(reply),
             Item::Receive { from, messages, permit } => {
                 for message in messages {
                     self.engine.step(now, Input::Receive { from, message });
@@ -220,14 +223,21 @@ where
         self.engine.step(now, input);
     }
 
-    /// Asks the engine once for all writers and once for all readers of the turn.
-    fn ask_for(&mut self, now: Instant, gathered: Gathered<C>) {
-        let Gathered { commands, writers, readers } = gathered;
-        if !commands.is_empty() {
+    /// Whether there are commands that the engine may be asked to append.
+    fn may_write(&self) -> bool {
+        !self.gathered.commands.is_empty() && !self.engine.holds_writes()
+    }
+
+    /// Asks the engine once for all writers and once for all readers.
+    fn ask(&mut self, now: Instant) {
+        if self.may_write() {
+            let commands = std::mem::take(&mut self.gathered.commands);
+            let writers = std::mem::take(&mut self.gathered.writers);
             let request = self.requests.add(Asker::Write(writers));
             self.engine.step(now, Input::Write { request, commands });
         }
-        if !readers.is_empty() {
+        if !self.gathered.readers.is_empty() {
+            let readers = std::mem::take(&mut self.gathered.readers);
             let request = self.requests.add(Asker::Read(readers));
             self.engine.step(now, Input::Read { request });
         }
@@ -335,6 +345,9 @@ where
         self.requests.fail(&reason);
         // Dropping those who wait for entries tells them that the outcome is unknown.
         self.pending = Pending::new();
+        for waiter in std::mem::take(&mut self.gathered.writers) {
+            waiter.fail(WriteError::Fatal(reason.clone()));
+        }
         let unseen = std::mem::take(&mut self.taken);
         for item in unseen.into_iter().chain(self.shared.inbox.drain()) {
             refuse(item, &reason);

@@ -111,19 +111,19 @@ fn plan<C: TypeConfig>(writes: Vec<LogWrite<C>>) -> Vec<Call<C>> {
             }
         }
         calls.extend(write.truncate.map(Call::Truncate));
+        if let Some(upto) = write.purge {
+            if let Some(Call::Purge(last)) = calls.last_mut() {
+                *last = upto;
+            } else {
+                calls.push(Call::Purge(upto));
+            }
+        }
         if !write.append.is_empty() {
             if let Some(Call::Append { parts, commit }) = calls.last_mut() {
                 parts.push(write.append);
                 *commit = write.commit;
             } else {
                 calls.push(Call::Append { parts: vec![write.append], commit: write.commit });
-            }
-        }
-        if let Some(upto) = write.purge {
-            if let Some(Call::Purge(last)) = calls.last_mut() {
-                *last = upto;
-            } else {
-                calls.push(Call::Purge(upto));
             }
         }
     }
@@ -220,9 +220,9 @@ mod tests {
             [
                 "append 1..4 commit 1",
                 "truncate 2",
-                "append 2..4 commit 3",
+                "append 2..3 commit 2",
                 "purge 1(t1)",
-                "append 4..5 commit 4",
+                "append 3..5 commit 4",
                 "save_hard_state term 2",
                 "append 5..6 commit 5",
             ]
