@@ -131,7 +131,10 @@ impl StateTable {
     /// When its name begins with `openconsensus.`: such tables are the store's own.
     pub fn new<K: Key + 'static, V: Value + 'static>(table: TableDefinition<'static, K, V>) -> Self {
         let name = table_name(&table);
-        assert!(!name.starts_with(RESERVED), "table {name:?}: names that begin with {RESERVED:?} are reserved");
+        assert!(
+            !name.starts_with(RESERVED),
+            "table {name:?}: names that begin with {RESERVED:?} are reserved"
+        );
         Self { table: Box::new(TypedTable::<K, V> { name, types: PhantomData }) }
     }
 
@@ -165,11 +168,7 @@ impl StateTable {
     }
 
     /// Inserts what `source` yields until it has no more.
-    pub(crate) fn load(
-        &self,
-        transaction: &WriteTransaction,
-        source: &mut LoadSource<'_>,
-    ) -> io::Result<()> {
+    pub(crate) fn load(&self, transaction: &WriteTransaction, source: &mut LoadSource<'_>) -> io::Result<()> {
         self.table.load(transaction, source)
     }
 }

@@ -67,8 +67,9 @@ fn checksum(key: &[u8], body: &[u8]) -> u32 {
 pub(crate) fn encode<T: Serialize>(buffer: &mut Vec<u8>, value: &T) -> io::Result<()> {
     // `to_extend` takes the buffer and gives it back: nothing is copied.
     let taken = std::mem::take(buffer);
-    *buffer = postcard::to_extend(value, taken)
-        .map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, format!("cannot be encoded: {error}")))?;
+    *buffer = postcard::to_extend(value, taken).map_err(|error| {
+        io::Error::new(io::ErrorKind::InvalidInput, format!("cannot be encoded: {error}"))
+    })?;
     Ok(())
 }
 

@@ -27,11 +27,13 @@ pub(crate) struct Kind {
     pub(crate) version: u32,
 }
 
+type Create = Box<dyn FnOnce(&mut Builder) -> Result<Database, redb::DatabaseError>>;
+
 /// Where a database lives.
 pub(crate) enum Place {
     File(PathBuf),
     /// Somewhere else; the path only names it in errors.
-    Backend(PathBuf, Box<dyn FnOnce(&mut Builder) -> Result<Database, redb::DatabaseError>>),
+    Backend(PathBuf, Create),
 }
 
 impl Place {

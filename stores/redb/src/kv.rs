@@ -80,11 +80,7 @@ impl KvReader {
     }
 
     /// See [`KvView::scan`].
-    pub fn scan(
-        &self,
-        range: impl RangeBounds<String>,
-        limit: usize,
-    ) -> io::Result<Vec<(String, Vec<u8>)>> {
+    pub fn scan(&self, range: impl RangeBounds<String>, limit: usize) -> io::Result<Vec<(String, Vec<u8>)>> {
         self.view()?.scan(range, limit)
     }
 
@@ -128,13 +124,13 @@ impl KvView {
         Ok(value.map(|value| value.value().to_vec()))
     }
 
-    /// Keys in `range` with their values, in ascending order, `limit` at most.
-    pub fn scan(
-        &self,
-        range: impl RangeBounds<String>,
-        limit: usize,
-    ) -> io::Result<Vec<(String, Vec<u8>)>> {
+    /// Keys in `range` with their values, in ascending order, `limit` at most. A range that ends before it begins has
+    /// none.
+    pub fn scan(&self, range: impl RangeBounds<String>, limit: usize) -> io::Result<Vec<(String, Vec<u8>)>> {
         let range = (str_bound(range.start_bound()), str_bound(range.end_bound()));
+        if is_inverted(range) {
+            return Ok(Vec::new());
+        }
         self.collect(range, limit, |_| true)
     }
 
@@ -185,6 +181,17 @@ impl KvView {
     /// The last entry whose effect is in this state.
     pub fn last_applied(&self) -> io::Result<LogId> {
         self.state.last_applied()
+    }
+}
+
+/// Whether a range ends before it begins, where redb expects none.
+fn is_inverted((start, end): (Bound<&str>, Bound<&str>)) -> bool {
+    match (start, end) {
+        (Bound::Unbounded, _) | (_, Bound::Unbounded) => false,
+        (Bound::Included(start), Bound::Included(end)) => end < start,
+        (Bound::Included(start) | Bound::Excluded(start), Bound::Included(end) | Bound::Excluded(end)) => {
+            end <= start
+        }
     }
 }
 

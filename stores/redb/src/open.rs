@@ -47,7 +47,9 @@ pub fn open_with<C: StoredConfig, A: Application<C>>(
     let Opened { applied, snapshot } = state_machine.opened();
     let applied = applied.last_applied;
     if is_log_missing && applied.index > 0 {
-        return Err(About(&log_path).damaged(format!("the file is missing, though the state is of {applied}")));
+        return Err(
+            About(&log_path).damaged(format!("the file is missing, though the state is of {applied}"))
+        );
     }
     let log = RedbLog::open_with(&log_path, identity, options)?;
     let found = log.opened_state();

@@ -1,6 +1,7 @@
 //! `RedbStateMachine`: any [`Application`] as a durable state machine, in one redb file and a folder of snapshots.
 
 mod state;
+mod transfer;
 
 use std::future::Future;
 use std::io;
@@ -23,8 +24,9 @@ use crate::options::Options;
 use crate::reader::StateReader;
 use crate::worker::{Handle, Work, Worker, run_aside};
 
-use state::{SnapshotFrames, State};
 pub(crate) use state::APPLIED;
+use state::State;
+use transfer::SnapshotFrames;
 
 /// A durable state machine that runs an [`Application`].
 ///
@@ -180,7 +182,7 @@ impl<C: StoredConfig, A: Application<C>> RaftStateMachine<C> for RedbStateMachin
                     Ok(chunk) => chunk,
                     Err(error) => {
                         // The file is removed on the thread of the store, before the next call.
-                        drop(handle.read(move |_| Ok(drop(received))));
+                        drop(handle.read(move |_| received.forget()));
                         return Err(error);
                     }
                 };
@@ -205,9 +207,6 @@ impl Work for Sending {}
 
 /// Streams a snapshot file, part by part. A part whose checksum is wrong is never sent: the stream ends in an error.
 fn send(sending: Handle<Sending>, frames: SnapshotFrames) -> SnapshotStream {
-    let next = move |frames: SnapshotFrames| {
-        let read = sending.read(move |_| frames.next());
-        async move { read.await }
-    };
+    let next = move |frames: SnapshotFrames| sending.read(move |_| frames.next());
     snapshot_stream(stream::try_unfold(frames, next))
 }

@@ -47,8 +47,10 @@ pub(crate) struct Handle<W> {
     name: Arc<str>,
 }
 
+type Job<W> = Box<dyn FnOnce(&mut Slot<W>) + Send>;
+
 enum Message<W> {
-    Call(Box<dyn FnOnce(&mut Slot<W>) + Send>),
+    Call(Job<W>),
     Stop,
 }
 

@@ -61,12 +61,13 @@ impl<C: StoredConfig> LogFile<C> {
         let kind = Kind { name: "openconsensus log", version: 1 };
         let path = place.path().to_path_buf();
         let about = About(&path);
-        let database = Opening { kind, identity, cache_bytes, is_checked: true }.open(place, |transaction| {
-            database::put(transaction, HARD_STATE, &HardState::<C>::default())?;
-            database::put(transaction, CURSORS, &Cursors::default())?;
-            transaction.open_table(ENTRIES).map_err(io_error)?;
-            Ok(())
-        })?;
+        let database =
+            Opening { kind, identity, cache_bytes, is_checked: true }.open(place, |transaction| {
+                database::put(transaction, HARD_STATE, &HardState::<C>::default())?;
+                database::put(transaction, CURSORS, &Cursors::default())?;
+                transaction.open_table(ENTRIES).map_err(io_error)?;
+                Ok(())
+            })?;
         let transaction = database.begin_read().map_err(|error| about.redb(error))?;
         let hard_state = database::required(&transaction, HARD_STATE).map_err(|error| about.io(error))?;
         let cursors = Cursors::read(&transaction).map_err(|error| about.io(error))?;
@@ -117,7 +118,9 @@ impl<C: StoredConfig> LogFile<C> {
     pub(super) fn truncate(&mut self, from: Index) -> io::Result<()> {
         let Cursors { purged, last, .. } = self.cursors;
         if from <= purged.index {
-            return Err(misuse(format!("the log cannot be truncated from {from}: it is purged up to {purged}")));
+            return Err(misuse(format!(
+                "the log cannot be truncated from {from}: it is purged up to {purged}"
+            )));
         }
         if last.index < from {
             return Ok(());
@@ -235,7 +238,9 @@ fn check<C: StoredConfig>(
         // It is decoded now, so that a damaged entry is found before the node promises anything.
         let entry = decode_entry::<C>(index, record.value()).map_err(|error| about.io(error))?;
         if entry.log_id.term < previous.term {
-            return Err(about.damaged(format!("entry {} follows entry {previous}: the term falls", entry.log_id)));
+            return Err(
+                about.damaged(format!("entry {} follows entry {previous}: the term falls", entry.log_id))
+            );
         }
         previous = entry.log_id;
     }

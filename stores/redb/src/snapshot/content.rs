@@ -80,7 +80,9 @@ fn find<'a>(tables: &'a [StateTable], name: &str, types: (String, String)) -> io
     };
     if table.types() != types {
         let (key, value) = types;
-        return Err(invalid_data(format!("the snapshot has {name}<{key}, {value}>, this application {table:?}")));
+        return Err(invalid_data(format!(
+            "the snapshot has {name}<{key}, {value}>, this application {table:?}"
+        )));
     }
     Ok(table)
 }

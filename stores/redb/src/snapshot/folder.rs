@@ -39,7 +39,7 @@ impl Folder {
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let path = self.path(&format!("{}-{number}.{UNFINISHED}", std::process::id()));
         // Only a process that is gone can have left one of this name.
-        let file = File::create(&path)?;
+        let file = File::options().read(true).write(true).create(true).truncate(true).open(&path)?;
         Ok(Unfinished { file: Some(file), path })
     }
 

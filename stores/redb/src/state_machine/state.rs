@@ -1,14 +1,13 @@
-//! The transactions of the state machine, and its snapshots, on the thread that owns the file.
+//! The transactions of the state machine, on the thread that owns the file.
 
 use std::fs::File;
-use std::io::{self, BufReader, BufWriter, Seek, Write};
-use std::path::{Path, PathBuf};
+use std::io::{self, BufReader, Seek};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use openconsensus::{AppliedState, ApplyBatch, Entry, LogId, MembershipAt, SnapshotMeta};
-use redb::{Database, Durability, ReadTransaction, ReadableDatabase, TableHandle, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, TableHandle, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
 use crate::application::{Application, RESERVED, StateTable, Transaction};
@@ -20,8 +19,10 @@ use crate::identity::Identity;
 use crate::options::Options;
 use crate::snapshot::content;
 use crate::snapshot::folder::{Folder, Unfinished};
-use crate::snapshot::format::{ChunkWriter, ContentReader, FrameReader, Header};
+use crate::snapshot::format::{ContentReader, FrameReader, Header};
 use crate::worker::Work;
+
+use super::transfer::{Built, Received, SnapshotFrames, View};
 
 pub(crate) const APPLIED: &str = "applied_state";
 const SNAPSHOT: &str = "snapshot";
@@ -342,70 +343,6 @@ impl<C: StoredConfig, A: Application<C>> Work for State<C, A> {
         {
             // Nothing is lost: it is in the log and will be applied again.
             tracing::warn!(%error, "the state could not be synced at the end");
-        }
-    }
-}
-
-/// The state at one moment, to be written out beside further transactions.
-pub(super) struct View<C: StoredConfig> {
-    transaction: ReadTransaction,
-    tables: Arc<[StateTable]>,
-    unfinished: Unfinished,
-    header: Header<C>,
-}
-
-impl<C: StoredConfig> View<C> {
-    /// Writes the snapshot file and syncs it.
-    pub(super) fn write(self, is_wanted: &dyn Fn() -> bool) -> io::Result<Built<C>> {
-        let Self { transaction, tables, mut unfinished, header } = self;
-        let mut writer = ChunkWriter::begin(BufWriter::new(unfinished.file()), &header)?;
-        content::dump(&tables, &transaction, &mut writer, is_wanted)?;
-        let (output, size_bytes) = writer.finish()?;
-        output.into_inner().map_err(io::IntoInnerError::into_error)?.sync_all()?;
-        Ok(Built { unfinished, header, size_bytes })
-    }
-}
-
-/// A snapshot file that is complete and synced, and not yet the current one.
-pub(super) struct Built<C: StoredConfig> {
-    unfinished: Unfinished,
-    header: Header<C>,
-    size_bytes: u64,
-}
-
-/// A snapshot that is being received.
-pub(super) struct Received {
-    unfinished: Unfinished,
-}
-
-impl Received {
-    pub(super) fn with(mut self, chunk: &[u8]) -> io::Result<Self> {
-        self.unfinished.file().write_all(chunk)?;
-        Ok(self)
-    }
-}
-
-/// A snapshot file that is being sent.
-pub(super) struct SnapshotFrames {
-    path: PathBuf,
-    /// To be sent first.
-    header: Option<Bytes>,
-    frames: FrameReader<BufReader<File>>,
-}
-
-impl SnapshotFrames {
-    /// The next part, with what is left.
-    pub(super) fn next(mut self) -> io::Result<Option<(Bytes, Self)>> {
-        if let Some(header) = self.header.take() {
-            return Ok(Some((header, self)));
-        }
-        match self.frames.next() {
-            Ok(frame) => Ok(frame.map(|frame| (frame.raw, self))),
-            Err(error) => {
-                let file = self.path.display();
-                tracing::error!(%error, %file, "a snapshot is damaged and is not sent; build another one");
-                Err(io::Error::new(error.kind(), format!("{file}: {error}; build another snapshot")))
-            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! A disk in memory that forgets what was not synced, and that can become full.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use openconsensus_redb::redb::StorageBackend;
@@ -23,6 +25,8 @@ struct Content {
     /// One before each sync and one after it.
     crash_points: Vec<CrashPoint>,
     records: bool,
+    /// A folder that crashes together with the disk.
+    folder: Option<PathBuf>,
     /// Set by the test.
     mark: usize,
 }
@@ -38,11 +42,19 @@ enum Change {
 pub(crate) struct CrashPoint {
     synced: Vec<u8>,
     unsynced: Vec<Change>,
+    files: BTreeMap<String, Vec<u8>>,
     /// The mark that the test had set by then.
     pub(crate) mark: usize,
 }
 
 impl CrashPoint {
+    /// Makes the folder as it was.
+    pub(crate) fn write_files(&self, folder: &Path) {
+        for (name, content) in &self.files {
+            std::fs::write(folder.join(name), content).unwrap();
+        }
+    }
+
     /// The disk when nothing that was not synced is there.
     pub(crate) fn strict(&self) -> Disk {
         Disk::of(self.synced.clone())
@@ -100,6 +112,12 @@ impl Disk {
         self.lock().records = true;
     }
 
+    /// As [`record`](Self::record), with the files of `folder` as they are then.
+    pub(crate) fn record_with(&self, folder: &Path) {
+        self.record();
+        self.lock().folder = Some(folder.into());
+    }
+
     /// Stamps the crash points that follow.
     pub(crate) fn mark(&self, mark: usize) {
         self.lock().mark = mark;
@@ -126,7 +144,18 @@ impl Disk {
 
 impl Content {
     fn crash_point(&self) -> CrashPoint {
-        CrashPoint { synced: self.synced.clone(), unsynced: self.unsynced.clone(), mark: self.mark }
+        let files = self.folder.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
+        let files = files.filter_map(|file| {
+            let file = file.unwrap();
+            // It may be removed at this very moment.
+            Some((file.file_name().into_string().unwrap(), std::fs::read(file.path()).ok()?))
+        });
+        CrashPoint {
+            synced: self.synced.clone(),
+            unsynced: self.unsynced.clone(),
+            files: files.collect(),
+            mark: self.mark,
+        }
     }
 
     fn change(&mut self, change: Change) {

@@ -4,11 +4,11 @@ use std::path::Path;
 
 use futures::executor::block_on;
 use openconsensus::{
-    AppliedState, ApplyBatch, Entries, Entry, Index, LogId, Membership, Payload, RaftLogReader, RaftLogStorage,
-    RaftStateMachine, Term,
+    AppliedState, ApplyBatch, Entries, Entry, Index, LogId, Membership, Payload, RaftLogReader,
+    RaftLogStorage, RaftStateMachine, Term,
 };
 use openconsensus_memstore::kv::{Command, Kv, Response};
-use openconsensus_redb::kv::KvApplication;
+use openconsensus_redb::kv::{KvApplication, KvReader};
 use openconsensus_redb::{Identity, RedbLog, RedbLogReader, RedbStateMachine};
 
 pub(crate) fn identity() -> Identity {
@@ -19,7 +19,9 @@ pub(crate) fn open_log(dir: &Path) -> RedbLog<Kv> {
     RedbLog::open(dir.join("log.redb"), &identity()).unwrap()
 }
 
-pub(crate) fn open_state(dir: &Path) -> RedbStateMachine<Kv, KvApplication> {
+pub(crate) type KvState = RedbStateMachine<Kv, KvApplication>;
+
+pub(crate) fn open_state(dir: &Path) -> KvState {
     RedbStateMachine::open(dir.join("state.redb"), dir.join("snapshots"), &identity(), KvApplication).unwrap()
 }
 
@@ -58,10 +60,7 @@ pub(crate) fn read_all(log: &RedbLog<Kv>) -> Entries<Kv> {
 }
 
 /// Applies `commands` behind what was applied, in term 1.
-pub(crate) fn apply(
-    state: &mut RedbStateMachine<Kv, KvApplication>,
-    commands: impl IntoIterator<Item = Command>,
-) -> Vec<Response> {
+pub(crate) fn apply(state: &mut KvState, commands: impl IntoIterator<Item = Command>) -> Vec<Response> {
     let batch = batch_after(&block_on(state.applied_state()).unwrap(), commands);
     block_on(state.apply(batch)).unwrap()
 }
@@ -76,4 +75,14 @@ pub(crate) fn batch_after(
         .map(|(index, command)| Entry { log_id: LogId::new(1, index), payload: Payload::Command(command) })
         .collect();
     ApplyBatch::new(before, entries.into())
+}
+
+/// All keys with their values.
+pub(crate) fn pairs(state: &KvState) -> Vec<(String, Vec<u8>)> {
+    KvReader::new(state).scan(.., usize::MAX).unwrap()
+}
+
+/// Commands that put keys of these numbers.
+pub(crate) fn numbered(range: std::ops::Range<u64>) -> impl Iterator<Item = Command> {
+    range.map(|i| put(format!("key {i:06}"), format!("value {i}").repeat(10)))
 }

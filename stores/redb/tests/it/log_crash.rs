@@ -75,7 +75,8 @@ fn step(random: &mut Rng, log: &mut RedbLog<Kv>, model: &mut Model) {
         _ => {
             let term = model.hard_state.term + u64::from(random.bool());
             let commit = random.u64(0..=last.index);
-            model.hard_state = HardState { term, voted_for: random.bool().then_some(random.u64(1..4)), commit };
+            model.hard_state =
+                HardState { term, voted_for: random.bool().then_some(random.u64(1..4)), commit };
             block_on(log.save_hard_state(model.hard_state)).unwrap();
         }
     }

@@ -79,7 +79,10 @@ fn a_missing_start_or_end_of_the_log_is_damage() {
 
 #[test]
 fn an_entry_behind_the_last_one_is_damage() {
-    assert_damaged(damaged(|t| store(t, &entry(2, 10))), "the log ends at 10(t2), but its last entry was 9(t2)");
+    assert_damaged(
+        damaged(|t| store(t, &entry(2, 10))),
+        "the log ends at 10(t2), but its last entry was 9(t2)",
+    );
 }
 
 #[test]
@@ -127,7 +130,10 @@ fn missing_cursors_are_damage() {
 
 #[test]
 fn missing_identity_or_format_is_damage() {
-    assert_damaged(damaged(|t| database::remove(t, "identity").unwrap()), "its record \"identity\" is missing");
+    assert_damaged(
+        damaged(|t| database::remove(t, "identity").unwrap()),
+        "its record \"identity\" is missing",
+    );
     assert_damaged(damaged(|t| database::remove(t, "format").unwrap()), "which format");
 }
 
