@@ -99,11 +99,12 @@ impl<C: TypeConfig, K: Codec<C>> LaneTask<C, K> {
         address: &mut watch::Receiver<Option<Arc<str>>>,
         opened: &mut Option<Instant>,
     ) -> End {
+        // Before the address is read: if it changes afterwards, this call is over and takes nothing.
+        let call = OpenCall { link: self.link(), number: self.link().queue.begin_call() };
         let Some(target) = address.borrow_and_update().clone() else {
             let text = format!("no address of node {} is known: it is not in the membership", self.peer.id);
             return End::Failed(PeerErrorKind::Unreachable, text);
         };
-        let call = OpenCall { link: self.link(), number: self.link().queue.begin_call() };
         let limit = self.local.config.connect_timeout();
         let responses = tokio::select! {
             biased;

@@ -140,15 +140,20 @@ impl<C: TypeConfig> Peer<C> {
         self.address.subscribe()
     }
 
-    /// The membership says where the peer is.
+    /// The membership says where the peer is. Where that is new, what is queued from now on goes nowhere else: a call
+    /// to the old address ends before this returns.
     pub(crate) fn set_address(&self, address: &str) {
-        self.address.send_if_modified(|current| {
+        let changed = self.address.send_if_modified(|current| {
             let changes = current.as_deref() != Some(address);
             if changes {
                 *current = Some(address.into());
             }
             changes
         });
+        if changed {
+            self.urgent.queue.end_call();
+            self.bulk.queue.end_call();
+        }
     }
 
     /// The membership does not know the peer: what it said itself is used.

@@ -158,7 +158,7 @@ async fn a_receiver_that_shuts_down_aborts_the_transfer() {
     b.recorder.until("the first chunk", |heard| heard.snapshot_bytes == 5).await;
     let Node { serving, recorder, .. } = b;
     serving.shutdown().await;
-    let result = transfer.await.unwrap();
+    let result = tokio::time::timeout(DEADLINE, transfer).await.unwrap().unwrap();
     assert!(matches!(result, Err(NetworkError::Aborted(_))), "{result:?}");
     recorder.until("the broken snapshot", |heard| heard.snapshots.len() == 1).await;
     assert!(recorder.heard().snapshots[0].is_err());
