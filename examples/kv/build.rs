@@ -1,0 +1,15 @@
+//! Compiles `proto/kv.proto` without a `protoc` on the machine.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto/kv.proto");
+    let files = protox::compile(["kv.proto"], ["proto"])?;
+    // What operators see is also printed as JSON.
+    let shown =
+        [".kv.v1.NodeStatus", ".kv.v1.Membership", ".kv.v1.Member", ".kv.v1.PeerStatus", ".kv.v1.Counters"];
+    let mut builder = tonic_prost_build::configure();
+    for message in shown {
+        builder = builder.message_attribute(message, "#[derive(serde::Serialize, serde::Deserialize)]");
+    }
+    builder.compile_fds(files)?;
+    Ok(())
+}
