@@ -2,6 +2,14 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
+pub mod bench;
+pub mod cli;
 pub mod client;
+pub mod commands;
+pub mod export;
+pub mod format;
+pub mod import;
 pub mod outcome;
 pub mod proto;
+pub mod status;

@@ -94,3 +94,17 @@ impl From<io::Error> for Failure {
         Self::negative(error)
     }
 }
+
+/// Whether what was written was taken: `false` when the reader of standard output has gone, as `head` does when it has
+/// seen enough.
+///
+/// # Errors
+///
+/// Every other error of the output.
+pub fn unless_closed(written: io::Result<()>) -> Result<bool> {
+    match written {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::negative(format!("cannot write: {error}"))),
+    }
+}

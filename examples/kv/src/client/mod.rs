@@ -125,6 +125,11 @@ impl Client {
         }
     }
 
+    /// How long one call may take.
+    pub fn timeout(&self) -> Duration {
+        self.options.timeout
+    }
+
     /// The endpoints that it was made with.
     pub fn endpoints(&self) -> &[String] {
         self.connections.endpoints()
@@ -237,13 +242,40 @@ impl Client {
         end: Option<&str>,
         limit: u64,
     ) -> Result<ScanPages, ClientError> {
+        let range = (start, end, limit);
+        self.scan_at(Target::Any, range, proto::Consistency::Linearizable).await
+    }
+
+    /// As [`scan_pages`](Self::scan_pages), but what the node at `endpoint` has, without asking any other: it may be
+    /// old.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when the node does not answer in time.
+    pub async fn scan_pages_local(
+        &self,
+        endpoint: &str,
+        start: &str,
+        end: Option<&str>,
+        limit: u64,
+    ) -> Result<ScanPages, ClientError> {
+        let range = (start, end, limit);
+        self.scan_at(Target::Only(endpoint), range, proto::Consistency::Local).await
+    }
+
+    async fn scan_at(
+        &self,
+        target: Target<'_>,
+        (start, end, limit): (&str, Option<&str>, u64),
+        consistency: proto::Consistency,
+    ) -> Result<ScanPages, ClientError> {
         let request = proto::ScanRequest {
             start: start.to_owned(),
             end: end.map(str::to_owned),
             limit,
-            consistency: proto::Consistency::Linearizable.into(),
+            consistency: consistency.into(),
         };
-        self.call(self.plan(Target::Any, Safety::Read), |mut node| {
+        self.call(self.plan(target, Safety::Read), |mut node| {
             let request = request.clone();
             async move {
                 let mut pages = node.scan(request).await?.into_inner();
