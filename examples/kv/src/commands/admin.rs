@@ -1,0 +1,160 @@
+//! `kv member`, `transfer` and `snapshot`.
+
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+use serde_json::json;
+
+use crate::address::{NodeAddress, parse_address};
+use crate::cli::{ClientArgs, parse_seconds};
+use crate::client::{Client, MemberChange};
+use crate::outcome::{Exit, Result};
+
+/// `kv member`.
+#[derive(Clone, Debug, Args)]
+pub struct MemberArgs {
+    #[command(subcommand)]
+    command: MemberCommand,
+}
+
+#[derive(Clone, Debug, Subcommand)]
+enum MemberCommand {
+    /// Add a node that receives the log but does not vote
+    Add {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// The node, as in 4=127.0.0.1:7004
+        #[arg(value_name = "ID=HOST:PORT")]
+        node: NodeAddress,
+        /// Wait until it has caught up, for so many seconds at most
+        #[arg(long, value_name = "SECONDS", value_parser = parse_seconds)]
+        wait: Option<Duration>,
+    },
+    /// Let learners vote
+    Promote {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<u64>,
+    },
+    /// Remove voters or learners
+    Remove {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<u64>,
+    },
+    /// List the members
+    List {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `kv transfer`.
+#[derive(Clone, Debug, Args)]
+pub struct TransferArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The node that is to lead; by default the one that is quickest
+    target: Option<u64>,
+    /// Print the new leader as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// `kv snapshot`.
+#[derive(Clone, Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// The node that is to build it; by default the first endpoint
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
+    node: Option<String>,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Changes or lists the members.
+///
+/// # Errors
+///
+/// Those of the client.
+pub async fn member(args: MemberArgs) -> Result<Exit> {
+    match args.command {
+        MemberCommand::Add { client, node, wait } => {
+            let change = client.client().member_add(node.id, &node.address, wait).await?;
+            print_change(&change, &format!("node {} at {} is a learner", node.id, node.address));
+        }
+        MemberCommand::Promote { client, ids } => {
+            let change = client.client().member_promote(&ids).await?;
+            print_change(&change, &format!("voting now: {}", list(&ids)));
+        }
+        MemberCommand::Remove { client, ids } => {
+            let change = client.client().member_remove(&ids).await?;
+            print_change(&change, &format!("no members any more: {}", list(&ids)));
+        }
+        MemberCommand::List { client, json } => print_members(&client.client(), json).await?,
+    }
+    Ok(Exit::Done)
+}
+
+fn list(ids: &[u64]) -> String {
+    ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
+}
+
+fn print_change(change: &MemberChange, what: &str) {
+    println!("{what} (entry {})", change.index);
+    if let Some(note) = &change.note {
+        println!("{note}");
+    }
+}
+
+async fn print_members(client: &Client, is_json: bool) -> Result<()> {
+    let membership = client.member_list().await?;
+    if is_json {
+        println!("{}", json!(membership));
+        return Ok(());
+    }
+    for member in membership.members {
+        println!("{}\t{}\t{}", member.id, member.address, member.kind);
+    }
+    Ok(())
+}
+
+/// Hands leadership over.
+///
+/// # Errors
+///
+/// Those of the client.
+pub async fn transfer(args: TransferArgs) -> Result<Exit> {
+    let leader = args.client.client().transfer(args.target).await?;
+    if args.json {
+        println!("{}", json!({ "leader": leader }));
+    } else {
+        println!("node {leader} leads");
+    }
+    Ok(Exit::Done)
+}
+
+/// Builds a snapshot.
+///
+/// # Errors
+///
+/// Those of the client.
+pub async fn snapshot(args: SnapshotArgs) -> Result<Exit> {
+    let node = args.node.as_deref().unwrap_or(args.client.first_endpoint());
+    let taken = args.client.client().snapshot(node).await?;
+    if args.json {
+        println!("{}", json!({ "index": taken.index, "term": taken.term }));
+    } else {
+        println!("{node} has a snapshot that ends with entry {} of term {}", taken.index, taken.term);
+    }
+    Ok(Exit::Done)
+}
