@@ -4,11 +4,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo:rerun-if-changed=proto/kv.proto");
     let files = protox::compile(["kv.proto"], ["proto"])?;
     // What operators see is also printed as JSON.
-    let shown =
-        [".kv.v1.NodeStatus", ".kv.v1.Membership", ".kv.v1.Member", ".kv.v1.PeerStatus", ".kv.v1.Counters"];
+    let shown = ["NodeStatus", "Membership", "Member", "PeerStatus", "PeerError", "Counters"];
     let mut builder = tonic_prost_build::configure();
     for message in shown {
-        builder = builder.message_attribute(message, "#[derive(serde::Serialize, serde::Deserialize)]");
+        builder = builder.message_attribute(
+            format!(".kv.v1.{message}"),
+            "#[derive(serde::Serialize, serde::Deserialize)]",
+        );
     }
     builder.compile_fds(files)?;
     Ok(())

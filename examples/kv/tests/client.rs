@@ -1,0 +1,316 @@
+//! What the client does with each answer, against servers that answer as the test tells them.
+
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use kv::client::{Client, ClientError, ClientOptions, Command, Response};
+use kv::proto::failure::Kind;
+use kv::proto::kv_server::{Kv, KvServer};
+use kv::proto::*;
+
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpListener;
+use tokio_stream::wrappers::TcpListenerStream;
+use tonic::{Request, Status};
+
+/// One answer of a server.
+#[derive(Clone, Debug)]
+enum Answer {
+    Done,
+    Fails(Kind, Option<String>),
+    Never,
+}
+
+/// Answers as it is told, and then that all is done. Counts what it was asked.
+#[derive(Clone, Debug, Default)]
+struct Script {
+    answers: Arc<Mutex<VecDeque<Answer>>>,
+    asked: Arc<Mutex<Vec<&'static str>>>,
+}
+
+impl Script {
+    async fn next(&self, what: &'static str) -> Option<Failure> {
+        self.asked.lock().unwrap().push(what);
+        let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Answer::Done);
+        match answer {
+            Answer::Done => None,
+            Answer::Never => std::future::pending().await,
+            Answer::Fails(kind, leader_address) => {
+                let text = format!("told to say {}", kind.as_str_name());
+                Some(Failure { kind: kind.into(), text, leader_id: None, leader_address })
+            }
+        }
+    }
+
+    fn asked(&self) -> usize {
+        self.asked.lock().unwrap().len()
+    }
+}
+
+type Answered<T> = Result<tonic::Response<T>, Status>;
+
+#[async_trait::async_trait]
+impl Kv for Script {
+    type ScanStream = tokio_stream::Iter<std::vec::IntoIter<Result<ScanPage, Status>>>;
+
+    async fn apply(&self, request: Request<ApplyRequest>) -> Answered<ApplyResponse> {
+        let failure = self.next("apply").await;
+        let count = request.get_ref().commands.len();
+        let response = CommandResponse::from(Response::Previous(None));
+        let responses = vec![response; if failure.is_some() { 0 } else { count }];
+        Ok(tonic::Response::new(ApplyResponse { failure, responses }))
+    }
+
+    async fn get(&self, _: Request<GetRequest>) -> Answered<GetResponse> {
+        let failure = self.next("get").await;
+        Ok(tonic::Response::new(GetResponse { failure, value: Some(b"value".to_vec()) }))
+    }
+
+    async fn scan(&self, _: Request<ScanRequest>) -> Answered<Self::ScanStream> {
+        let failure = self.next("scan").await;
+        let items = vec![KeyValue { key: "k".into(), value: b"v".to_vec() }];
+        Ok(tonic::Response::new(tokio_stream::iter(vec![Ok(ScanPage { failure, items })])))
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Answered<StatusResponse> {
+        self.next("status").await;
+        Ok(tonic::Response::new(StatusResponse { status: Some(NodeStatus::default()) }))
+    }
+
+    async fn checksum(&self, _: Request<ChecksumRequest>) -> Answered<ChecksumResponse> {
+        let failure = self.next("checksum").await;
+        Ok(tonic::Response::new(ChecksumResponse { failure, ..ChecksumResponse::default() }))
+    }
+
+    async fn add_member(&self, _: Request<AddMemberRequest>) -> Answered<MemberResponse> {
+        let failure = self.next("add_member").await;
+        Ok(tonic::Response::new(MemberResponse { failure, index: 7, note: None }))
+    }
+
+    async fn promote_members(&self, _: Request<PromoteMembersRequest>) -> Answered<MemberResponse> {
+        let failure = self.next("promote_members").await;
+        Ok(tonic::Response::new(MemberResponse { failure, index: 7, note: None }))
+    }
+
+    async fn remove_members(&self, _: Request<RemoveMembersRequest>) -> Answered<MemberResponse> {
+        let failure = self.next("remove_members").await;
+        Ok(tonic::Response::new(MemberResponse { failure, index: 7, note: None }))
+    }
+
+    async fn transfer(&self, _: Request<TransferRequest>) -> Answered<TransferResponse> {
+        let failure = self.next("transfer").await;
+        Ok(tonic::Response::new(TransferResponse { failure, leader: 2 }))
+    }
+
+    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Answered<SnapshotResponse> {
+        let failure = self.next("snapshot").await;
+        Ok(tonic::Response::new(SnapshotResponse { failure, index: 9, term: 2 }))
+    }
+}
+
+/// Starts a server. Returns where it is and what it was asked.
+async fn server(answers: Vec<Answer>) -> (String, Script) {
+    let script = Script { answers: Arc::new(Mutex::new(answers.into())), ..Script::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let service = KvServer::new(script.clone()).max_decoding_message_size(1 << 20);
+    let server = tonic::transport::Server::builder().add_service(service);
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
+    (address, script)
+}
+
+/// A server that reads until it has seen `needle`, and then closes the connection; each time.
+async fn server_that_hangs_up_after(needle: &'static str) -> (String, Arc<Mutex<u32>>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let seen = Arc::new(Mutex::new(0));
+    let counter = seen.clone();
+    tokio::spawn(async move {
+        while let Ok((mut connection, _)) = listener.accept().await {
+            let mut bytes = Vec::new();
+            while connection.read_buf(&mut bytes).await.is_ok_and(|count| 0 < count) {
+                if bytes.windows(needle.len()).any(|window| window == needle.as_bytes()) {
+                    *counter.lock().unwrap() += 1;
+                    break;
+                }
+            }
+        }
+    });
+    (address, seen)
+}
+
+/// An address at which nobody listens.
+async fn nobody() -> String {
+    TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap().to_string()
+}
+
+fn client(endpoints: &[&String]) -> Client {
+    let options = ClientOptions { timeout: Duration::from_secs(20), ..ClientOptions::default() };
+    Client::new(endpoints.iter().map(|endpoint| (*endpoint).clone()).collect(), options)
+}
+
+fn put() -> Command {
+    Command::Put { key: "needle".into(), value: b"v".to_vec() }
+}
+
+#[tokio::test]
+async fn a_write_follows_the_leader_even_if_it_is_not_an_endpoint() {
+    let (leader, at_leader) = server(vec![]).await;
+    let (follower, at_follower) = server(vec![Answer::Fails(Kind::NotLeader, Some(leader.clone()))]).await;
+    let client = client(&[&follower]);
+    assert_eq!(client.apply(put()).await, Ok(Response::Previous(None)));
+    assert_eq!(client.apply(put()).await, Ok(Response::Previous(None)));
+    assert_eq!((at_leader.asked(), at_follower.asked()), (2, 1));
+}
+
+#[tokio::test]
+async fn a_write_goes_on_where_nobody_listens() {
+    let (node, script) = server(vec![]).await;
+    let client = client(&[&nobody().await, &nobody().await, &node]);
+    assert_eq!(client.apply(put()).await, Ok(Response::Previous(None)));
+    assert_eq!(script.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_write_is_repeated_when_it_certainly_has_not_happened() {
+    let safe = [Kind::NotLeader, Kind::Dropped, Kind::Stopped, Kind::NotReady];
+    let (node, script) = server(safe.map(|kind| Answer::Fails(kind, None)).to_vec()).await;
+    assert_eq!(client(&[&node]).apply(put()).await, Ok(Response::Previous(None)));
+    assert_eq!(script.asked(), 5);
+}
+
+#[tokio::test]
+async fn a_write_is_not_repeated_when_it_may_have_happened() {
+    for kind in [Kind::Unknown, Kind::Unspecified] {
+        let (node, script) = server(vec![Answer::Fails(kind, None)]).await;
+        let error = client(&[&node]).apply(put()).await.unwrap_err();
+        assert!(matches!(error, ClientError::Unknown { .. }), "{error}");
+        assert_eq!(script.asked(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_write_is_not_repeated_when_the_connection_breaks_behind_it() {
+    let (node, seen) = server_that_hangs_up_after("needle").await;
+    let (other, script) = server(vec![]).await;
+    let error = client(&[&node, &other]).apply(put()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown { .. }), "{error}");
+    assert_eq!((*seen.lock().unwrap(), script.asked()), (1, 0));
+}
+
+#[tokio::test]
+async fn a_read_is_repeated_when_the_connection_breaks_behind_it() {
+    let (node, seen) = server_that_hangs_up_after("needle").await;
+    let (other, _) = server(vec![]).await;
+    assert_eq!(client(&[&node, &other]).get("needle").await, Ok(Some(b"value".to_vec())));
+    assert_eq!(*seen.lock().unwrap(), 1);
+}
+
+#[tokio::test]
+async fn a_write_without_an_answer_is_unknown_at_the_deadline() {
+    let (node, script) = server(vec![Answer::Never]).await;
+    let client = client(&[&node]).with_timeout(Duration::from_millis(300));
+    let error = client.apply(put()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unknown { .. }), "{error}");
+    assert_eq!(script.asked(), 1);
+}
+
+#[tokio::test]
+async fn a_read_without_an_answer_goes_to_another_node() {
+    let (silent, at_silent) = server(vec![Answer::Never]).await;
+    let (node, _) = server(vec![]).await;
+    let options = ClientOptions {
+        timeout: Duration::from_secs(20),
+        read_attempt_timeout: Duration::from_millis(100),
+        ..ClientOptions::default()
+    };
+    let client = Client::new(vec![silent, node], options);
+    assert_eq!(client.get("k").await, Ok(Some(b"value".to_vec())));
+    assert_eq!(at_silent.asked(), 1);
+}
+
+#[tokio::test]
+async fn what_is_refused_is_not_repeated() {
+    for (kind, is_refused) in [(Kind::Refused, true), (Kind::TooLarge, true), (Kind::Failed, false)] {
+        let (node, script) = server(vec![Answer::Fails(kind, None)]).await;
+        let error = client(&[&node]).member_remove(&[1]).await.unwrap_err();
+        let expected = format!("told to say {}", kind.as_str_name());
+        match error {
+            ClientError::Refused(text) if is_refused => assert_eq!(text, expected),
+            ClientError::Failed(text) if !is_refused => assert_eq!(text, expected),
+            other => panic!("{other}"),
+        }
+        assert_eq!(script.asked(), 1);
+    }
+}
+
+#[tokio::test]
+async fn a_request_over_the_limit_of_the_server_is_refused() {
+    let (node, script) = server(vec![]).await;
+    let command = Command::Put { key: "k".into(), value: vec![0; 3 << 20] };
+    let error = client(&[&node]).apply(command).await.unwrap_err();
+    assert!(matches!(&error, ClientError::Refused(text) if text.contains("too large")), "{error}");
+    assert_eq!(script.asked(), 0);
+}
+
+#[tokio::test]
+async fn without_a_leader_a_write_is_unavailable_and_says_what_was_seen_last() {
+    let (node, _) = server(vec![Answer::Fails(Kind::NotLeader, None); 1000]).await;
+    let client = client(&[&node]).with_timeout(Duration::from_millis(300));
+    match client.apply(put()).await.unwrap_err() {
+        ClientError::Unavailable { last, .. } => {
+            assert!(last.contains(&node), "{last}");
+            assert!(last.contains("NOT_LEADER"), "{last}");
+        }
+        other => panic!("{other}"),
+    }
+}
+
+#[tokio::test]
+async fn two_nodes_that_name_each_other_are_not_asked_without_a_pause() {
+    let first = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let first_address = first.local_addr().unwrap().to_string();
+    let (second, at_second) =
+        server(vec![Answer::Fails(Kind::NotLeader, Some(first_address.clone())); 1000]).await;
+    let script = Script::default();
+    *script.answers.lock().unwrap() = vec![Answer::Fails(Kind::NotLeader, Some(second.clone())); 1000].into();
+    let server = tonic::transport::Server::builder().add_service(KvServer::new(script.clone()));
+    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(first)));
+    let client = client(&[&first_address]).with_timeout(Duration::from_millis(500));
+    let error = client.apply(put()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Unavailable { .. }), "{error}");
+    // With pauses of 5, 10, 20, ... 100 ms at least, and two attempts between them.
+    let asked = script.asked() + at_second.asked();
+    assert!((2..=24).contains(&asked), "{asked} attempts in 500 ms");
+}
+
+#[tokio::test]
+async fn a_call_to_one_node_does_not_go_to_another() {
+    let down = nobody().await;
+    let (node, script) = server(vec![]).await;
+    let client = client(&[&node]).with_timeout(Duration::from_millis(200));
+    for error in [
+        client.status(&down).await.unwrap_err(),
+        client.get_from(&down, "k").await.unwrap_err(),
+        client.checksum(&down).await.unwrap_err(),
+        client.snapshot(&down).await.unwrap_err(),
+    ] {
+        assert!(matches!(error, ClientError::Unavailable { .. }), "{error}");
+    }
+    assert_eq!(script.asked(), 0);
+}
+
+#[tokio::test]
+async fn a_scan_that_cannot_be_served_goes_to_another_node() {
+    let (first, _) = server(vec![Answer::Fails(Kind::NotReady, None)]).await;
+    let (second, _) = server(vec![]).await;
+    let items = client(&[&first, &second]).scan("", None, 0).await;
+    assert_eq!(items, Ok(vec![("k".into(), b"v".to_vec())]));
+}
+
+#[tokio::test]
+async fn a_client_without_an_endpoint_is_refused() {
+    let error = client(&[]).get("k").await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused(_)), "{error}");
+}
