@@ -27,8 +27,13 @@ pub fn parse_address(text: &str) -> Result<String, String> {
 
 /// Whether peers can connect to `address`: it has a port, and a host that is not "every interface".
 pub fn is_reachable(address: &str) -> bool {
-    let (host, port) = address.rsplit_once(':').unwrap_or((address, "0"));
-    port != "0" && !matches!(host, "0.0.0.0" | "[::]" | "*")
+    !address.ends_with(":0") && !is_any_host(address)
+}
+
+/// Whether the host of `address` stands for every interface of the machine.
+pub fn is_any_host(address: &str) -> bool {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    matches!(host, "0.0.0.0" | "[::]")
 }
 
 /// One node: `id=host:port`.

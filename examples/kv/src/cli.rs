@@ -12,7 +12,7 @@ use crate::commands::{
     CasArgs, DeleteArgs, GetArgs, MemberArgs, PutArgs, ScanArgs, SnapshotArgs, TransferArgs,
 };
 use crate::outcome::{Exit, Failure, Result};
-use crate::{bench, commands, export, import, status};
+use crate::{bench, commands, export, import, serve, status};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -37,6 +37,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    /// Run a node
+    Serve(serve::ServeArgs),
     /// Set a key to a value
     Put(PutArgs),
     /// Print the value of a key
@@ -141,6 +143,7 @@ fn start_logging(cli: &Cli) -> Result<()> {
 
 async fn run(command: Command) -> Result<ExitCode> {
     let exit = match command {
+        Command::Serve(args) => serve::run(args).await,
         Command::Put(args) => commands::put(args).await,
         Command::Get(args) => commands::get(args).await,
         Command::Delete(args) => commands::delete(args).await,

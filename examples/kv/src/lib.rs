@@ -12,4 +12,6 @@ pub mod format;
 pub mod import;
 pub mod outcome;
 pub mod proto;
+pub mod serve;
+pub mod service;
 pub mod status;

@@ -1,0 +1,214 @@
+//! The server of the client protocol: each call turns into one of [`Raft`], and its error into a [`Failure`].
+
+mod failures;
+mod pages;
+mod status;
+
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use openconsensus::{ChangeMembershipError, MembershipChange, Raft};
+use openconsensus_memstore::kv::{self, Kv};
+use openconsensus_network_grpc::GrpcNetwork;
+use openconsensus_redb::kv::KvReader;
+use tonic::{Request, Response, Status};
+
+use crate::address::{is_reachable, parse_address};
+use crate::proto::kv_server::Kv as KvProtocol;
+use crate::proto::{self, Failure};
+use failures::{IntoFailure, not_ready, refused};
+
+type Answered<T> = Result<Response<T>, Status>;
+
+/// What the service tells of the node beside its metrics.
+#[derive(Clone, Debug)]
+pub struct NodeInfo {
+    /// The name of the cluster.
+    pub cluster: String,
+    /// Where peers reach this node.
+    pub address: String,
+    /// Where its files are.
+    pub data_dir: PathBuf,
+    /// When it was started.
+    pub started: Instant,
+}
+
+/// Serves the client protocol of one node.
+#[derive(Debug)]
+pub struct KvService {
+    raft: Raft<Kv>,
+    reader: KvReader,
+    network: GrpcNetwork<Kv>,
+    info: NodeInfo,
+}
+
+impl KvService {
+    /// Serves `raft`, whose state `reader` reads.
+    pub fn new(raft: Raft<Kv>, reader: KvReader, network: GrpcNetwork<Kv>, info: NodeInfo) -> Self {
+        Self { raft, reader, network, info }
+    }
+
+    async fn apply_all(&self, commands: Vec<proto::Command>) -> Result<Vec<kv::Response>, Failure> {
+        let commands: Result<Vec<kv::Command>, _> = commands.into_iter().map(kv::Command::try_from).collect();
+        let mut commands = commands.map_err(refused)?;
+        commands.iter().try_for_each(check_command)?;
+        if commands.len() == 1 {
+            let response = self.raft.write(commands.remove(0)).await.map_err(IntoFailure::into_failure)?;
+            return Ok(vec![response]);
+        }
+        self.raft.write_many(commands).await.map_err(IntoFailure::into_failure)
+    }
+
+    async fn change(&self, change: MembershipChange<Kv>) -> proto::MemberResponse {
+        answer_change(self.raft.change_membership(change, None).await)
+    }
+
+    /// After it this node has what a read of `consistency` must see.
+    async fn confirm(&self, consistency: proto::Consistency) -> Result<(), Failure> {
+        match consistency {
+            proto::Consistency::Local => Ok(()),
+            proto::Consistency::Linearizable => {
+                self.raft.read().await.map(drop).map_err(IntoFailure::into_failure)
+            }
+        }
+    }
+
+    async fn read(&self, request: &proto::GetRequest) -> Result<Option<Vec<u8>>, Failure> {
+        self.confirm(request.consistency()).await?;
+        // On this thread: one key costs microseconds, less than handing it to another thread.
+        self.reader.get(&request.key).map_err(not_ready)
+    }
+}
+
+fn check_command(command: &kv::Command) -> Result<(), Failure> {
+    match command {
+        kv::Command::Put { key, .. }
+        | kv::Command::Delete { key }
+        | kv::Command::CompareAndSet { key, .. } => {
+            if key.is_empty() {
+                Err(refused("the key is empty"))
+            } else {
+                Ok(())
+            }
+        }
+        kv::Command::Batch(commands) => commands.iter().try_for_each(|command| match command {
+            kv::Command::Batch(_) => Err(refused("a batch is nested in a batch")),
+            kv::Command::Put { .. } | kv::Command::Delete { .. } | kv::Command::CompareAndSet { .. } => {
+                check_command(command)
+            }
+        }),
+    }
+}
+
+fn answer_change(changed: Result<openconsensus::LogId, ChangeMembershipError<Kv>>) -> proto::MemberResponse {
+    match changed {
+        Ok(log_id) => proto::MemberResponse { index: log_id.index, ..Default::default() },
+        // It was added, which is what was asked for first.
+        Err(error @ ChangeMembershipError::StillCatchingUp { .. }) => {
+            proto::MemberResponse { note: Some(error.to_string()), ..Default::default() }
+        }
+        Err(error) => proto::MemberResponse { failure: Some(error.into_failure()), ..Default::default() },
+    }
+}
+
+#[async_trait::async_trait]
+impl KvProtocol for KvService {
+    type ScanStream = pages::Pages;
+
+    async fn apply(&self, request: Request<proto::ApplyRequest>) -> Answered<proto::ApplyResponse> {
+        Ok(Response::new(match self.apply_all(request.into_inner().commands).await {
+            Ok(responses) => proto::ApplyResponse {
+                failure: None,
+                responses: responses.into_iter().map(proto::CommandResponse::from).collect(),
+            },
+            Err(failure) => proto::ApplyResponse { failure: Some(failure), responses: Vec::new() },
+        }))
+    }
+
+    async fn get(&self, request: Request<proto::GetRequest>) -> Answered<proto::GetResponse> {
+        Ok(Response::new(match self.read(request.get_ref()).await {
+            Ok(value) => proto::GetResponse { failure: None, value },
+            Err(failure) => proto::GetResponse { failure: Some(failure), value: None },
+        }))
+    }
+
+    async fn scan(&self, request: Request<proto::ScanRequest>) -> Answered<pages::Pages> {
+        let request = request.into_inner();
+        Ok(Response::new(match self.confirm(request.consistency()).await {
+            Ok(()) => pages::scan(self.reader.clone(), request),
+            Err(failure) => pages::failed(failure),
+        }))
+    }
+
+    async fn status(&self, _: Request<proto::StatusRequest>) -> Answered<proto::StatusResponse> {
+        let metrics = self.raft.metrics().latest();
+        let status = status::node_status(&metrics, &self.info, &self.network);
+        Ok(Response::new(proto::StatusResponse { status: Some(status) }))
+    }
+
+    async fn checksum(&self, _: Request<proto::ChecksumRequest>) -> Answered<proto::ChecksumResponse> {
+        let reader = self.reader.clone();
+        // On a thread of its own: it reads all that is stored.
+        let read = tokio::task::spawn_blocking(move || pages::checksum(&reader)).await;
+        Ok(Response::new(match read {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => failed_checksum(not_ready(error)),
+            Err(error) => failed_checksum(not_ready(error)),
+        }))
+    }
+
+    async fn add_member(&self, request: Request<proto::AddMemberRequest>) -> Answered<proto::MemberResponse> {
+        let proto::AddMemberRequest { id, address, wait_ms } = request.into_inner();
+        if let Err(failure) = check_address(&address) {
+            return Ok(Response::new(proto::MemberResponse { failure: Some(failure), ..Default::default() }));
+        }
+        let wait = (0 < wait_ms).then(|| Duration::from_millis(wait_ms));
+        Ok(Response::new(answer_change(self.raft.add_learner(id, address, wait).await)))
+    }
+
+    async fn promote_members(
+        &self,
+        request: Request<proto::PromoteMembersRequest>,
+    ) -> Answered<proto::MemberResponse> {
+        let ids = request.into_inner().ids.into_iter().collect();
+        Ok(Response::new(self.change(MembershipChange::Promote(ids)).await))
+    }
+
+    async fn remove_members(
+        &self,
+        request: Request<proto::RemoveMembersRequest>,
+    ) -> Answered<proto::MemberResponse> {
+        let ids = request.into_inner().ids.into_iter().collect();
+        Ok(Response::new(self.change(MembershipChange::Remove(ids)).await))
+    }
+
+    async fn transfer(&self, request: Request<proto::TransferRequest>) -> Answered<proto::TransferResponse> {
+        Ok(Response::new(match self.raft.transfer_leadership(request.into_inner().target).await {
+            Ok(leader) => proto::TransferResponse { failure: None, leader },
+            Err(error) => proto::TransferResponse { failure: Some(error.into_failure()), leader: 0 },
+        }))
+    }
+
+    async fn snapshot(&self, _: Request<proto::SnapshotRequest>) -> Answered<proto::SnapshotResponse> {
+        Ok(Response::new(match self.raft.snapshot().await {
+            Ok(meta) => {
+                proto::SnapshotResponse { failure: None, index: meta.last.index, term: meta.last.term }
+            }
+            Err(error) => {
+                proto::SnapshotResponse { failure: Some(error.into_failure()), ..Default::default() }
+            }
+        }))
+    }
+}
+
+fn failed_checksum(failure: Failure) -> proto::ChecksumResponse {
+    proto::ChecksumResponse { failure: Some(failure), ..Default::default() }
+}
+
+fn check_address(address: &str) -> Result<(), Failure> {
+    parse_address(address).map_err(refused)?;
+    if !is_reachable(address) {
+        return Err(refused(format!("peers cannot connect to {address}: name a host and a port")));
+    }
+    Ok(())
+}
