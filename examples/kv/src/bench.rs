@@ -267,7 +267,7 @@ fn print(report: &Report) {
             ms(l.max_us),
         ]);
     }
-    println!("{table}");
+    println!("{}", table.trim_fmt());
     for (kind, count) in &report.errors {
         println!("{kind}: {count}");
     }

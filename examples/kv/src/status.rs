@@ -98,7 +98,7 @@ pub async fn run(args: StatusArgs) -> Result<Exit> {
     if args.json {
         println!("{}", serde_json::json!(cluster));
     } else {
-        println!("{}", table(&cluster));
+        println!("{}", table(&cluster).trim_fmt());
         for line in remarks(&cluster) {
             println!("{line}");
         }
