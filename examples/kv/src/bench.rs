@@ -161,7 +161,6 @@ impl Measured {
     }
 
     fn add(&mut self, other: &Self) -> Result<()> {
-        let wrong = |error| Failure::negative(format!("histogram: {error}"));
         self.writes.add(&other.writes).map_err(wrong)?;
         self.reads.add(&other.reads).map_err(wrong)?;
         for (kind, count) in &other.errors {
@@ -169,6 +168,10 @@ impl Measured {
         }
         Ok(())
     }
+}
+
+fn wrong(error: impl std::fmt::Display) -> Failure {
+    Failure::negative(format!("a latency cannot be counted: {error}"))
 }
 
 /// One client.
@@ -197,8 +200,8 @@ impl Load {
             };
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             match ended {
-                Ok(()) if is_read => measured.reads.saturating_record(micros),
-                Ok(()) => measured.writes.saturating_record(micros),
+                Ok(()) if is_read => measured.reads.record(micros).map_err(wrong)?,
+                Ok(()) => measured.writes.record(micros).map_err(wrong)?,
                 Err(error) => *measured.errors.entry(kind(&error)).or_default() += 1,
             }
             self.bar.inc(1);

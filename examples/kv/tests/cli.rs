@@ -245,7 +245,16 @@ fn the_benchmark_measures_writes_and_reads() {
     let report = cluster.kv(&args).json();
     let count = |kind: &str| report[kind]["count"].as_u64().unwrap();
     assert_eq!(count("writes") + count("reads"), 200, "{report}");
-    assert!(0 < report["writes"]["p99_us"].as_u64().unwrap());
+    // Each client always has a request under way, so their latencies add up to the time of all clients.
+    let total_us: f64 = ["writes", "reads"]
+        .map(|kind| report[kind]["count"].as_f64().unwrap() * report[kind]["mean_us"].as_f64().unwrap())
+        .iter()
+        .sum();
+    let clients_us = report["seconds"].as_f64().unwrap() * 4.0 * 1e6;
+    assert!((0.5..=1.01).contains(&(total_us / clients_us)), "{report}");
+    let percentiles = ["p50_us", "p90_us", "p99_us", "p999_us", "max_us"];
+    let micros = percentiles.map(|name| report["writes"][name].as_u64().unwrap());
+    assert!(micros.is_sorted() && 0 < micros[0], "{report}");
     assert_eq!(report["errors"], serde_json::json!({}));
     let table = cluster.kv(&["bench", "--clients", "2", "--duration", "0.2"]).ok();
     assert!(table.contains("writes") && table.contains("p99 ms"), "{table}");

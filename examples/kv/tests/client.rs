@@ -257,7 +257,7 @@ async fn a_request_over_the_limit_of_the_server_is_refused() {
 #[tokio::test]
 async fn without_a_leader_a_write_is_unavailable_and_says_what_was_seen_last() {
     let (node, _) = server(vec![Answer::Fails(Kind::NotLeader, None); 1000]).await;
-    let client = client(&[&node]).with_timeout(Duration::from_millis(300));
+    let client = client(&[&node]).with_timeout(Duration::from_secs(1));
     match client.apply(put()).await.unwrap_err() {
         ClientError::Unavailable { last, .. } => {
             assert!(last.contains(&node), "{last}");
@@ -280,9 +280,9 @@ async fn two_nodes_that_name_each_other_are_not_asked_without_a_pause() {
     let client = client(&[&first_address]).with_timeout(Duration::from_millis(500));
     let error = client.apply(put()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unavailable { .. }), "{error}");
-    // With pauses of 5, 10, 20, ... 100 ms at least, and two attempts between them.
+    // With pauses of 5, 10, 20, 40, 50 ms and so on at least, and two attempts between them.
     let asked = script.asked() + at_second.asked();
-    assert!((2..=24).contains(&asked), "{asked} attempts in 500 ms");
+    assert!((2..=30).contains(&asked), "{asked} attempts in 500 ms");
 }
 
 #[tokio::test]

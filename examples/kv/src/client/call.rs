@@ -12,6 +12,10 @@ use crate::proto::failure::Kind;
 use crate::proto::kv_client::KvClient;
 use crate::proto::{Answer, Failure};
 
+/// A retry is not begun when it would have less time than this (or a quarter of all, if that is less): a write that
+/// certainly has not happened must not become one of unknown outcome for want of a few milliseconds.
+const RETRY_MIN: Duration = Duration::from_millis(100);
+
 /// Whom to ask.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Target<'a> {
@@ -105,7 +109,8 @@ impl Client {
             };
             let wait = back_off.mul_f64(0.5 + fastrand::f64() / 2.0);
             let once = matches!(plan.target, Target::Once(_));
-            if once || (pause && Instant::now() + wait >= deadline) {
+            let least = RETRY_MIN.min(plan.timeout / 4);
+            if once || (pause && deadline <= Instant::now() + wait + least) {
                 let waited_ms = millis(started.elapsed());
                 return Err(ClientError::Unavailable { waited_ms, last: format!("{address}: {reason}") });
             }

@@ -30,7 +30,7 @@ pub struct ClientOptions {
     /// The shortest wait before a retry; it doubles with each. The wait is drawn at random between half of it and all
     /// of it. Default 10 ms.
     pub back_off_min: Duration,
-    /// The longest wait before a retry. Default 200 ms.
+    /// The longest wait before a retry. Default 100 ms.
     pub back_off_max: Duration,
 }
 
@@ -41,7 +41,7 @@ impl Default for ClientOptions {
             connect_timeout: Duration::from_secs(1),
             read_attempt_timeout: Duration::from_secs(2),
             back_off_min: Duration::from_millis(10),
-            back_off_max: Duration::from_millis(200),
+            back_off_max: Duration::from_millis(100),
         }
     }
 }
