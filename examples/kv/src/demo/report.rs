@@ -54,10 +54,12 @@ pub(super) struct ImportFigures {
     pub(super) malformed: u64,
     /// Batches sent again because their outcome was unknown.
     pub(super) batches_resent: u64,
+    /// Lines a second before the first kill, beside the load.
+    pub(super) lines_per_second: f64,
     /// How long it had something to do; times without a leader included.
     pub(super) seconds: f64,
     /// Lines for each of these seconds.
-    pub(super) lines_per_second: f64,
+    pub(super) lines_per_second_overall: f64,
 }
 
 /// What the clients did.
@@ -185,7 +187,9 @@ impl Report {
             table.add_row([name.to_owned(), value]);
         };
         let tally = self.load.tally;
-        row("imported", format!("{} lines, {:.0} a second", self.import.lines, self.import.lines_per_second));
+        let import = &self.import;
+        let (rate, overall) = (import.lines_per_second, import.lines_per_second_overall);
+        row("imported", format!("{} lines, {rate:.0} a second ({overall:.0} with the kills)", import.lines));
         if self.import.malformed > 0 {
             row("malformed", format!("{} lines, left out", self.import.malformed));
         }
