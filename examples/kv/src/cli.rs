@@ -12,7 +12,7 @@ use crate::commands::{
     CasArgs, DeleteArgs, GetArgs, MemberArgs, PutArgs, ScanArgs, SnapshotArgs, TransferArgs,
 };
 use crate::outcome::{Exit, Failure, Result};
-use crate::{bench, commands, export, import, serve, status};
+use crate::{bench, commands, demo, export, import, serve, status};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -63,6 +63,8 @@ enum Command {
     Snapshot(SnapshotArgs),
     /// Measure throughput and latency
     Bench(bench::BenchArgs),
+    /// Show that a cluster loses nothing: kill its leader again and again under load, and check
+    Demo(demo::DemoArgs),
     /// Print a completion script for a shell
     Completions {
         /// The shell
@@ -156,6 +158,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Transfer(args) => commands::transfer(args).await,
         Command::Snapshot(args) => commands::snapshot(args).await,
         Command::Bench(args) => bench::run(args).await,
+        Command::Demo(args) => demo::run(args).await,
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "kv", &mut std::io::stdout());
             Ok(Exit::Done)

@@ -7,6 +7,7 @@ pub mod bench;
 pub mod cli;
 pub mod client;
 pub mod commands;
+pub mod demo;
 pub mod export;
 pub mod format;
 pub mod import;

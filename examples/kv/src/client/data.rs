@@ -118,6 +118,22 @@ impl Client {
         self.scan_at(Target::Any, range, proto::Consistency::Linearizable).await
     }
 
+    /// As [`scan_pages`](Self::scan_pages), through the node at `endpoint` and no other.
+    ///
+    /// # Errors
+    ///
+    /// `Unavailable` when that node could not confirm the read in time.
+    pub async fn scan_pages_from(
+        &self,
+        endpoint: &str,
+        start: &str,
+        end: Option<&str>,
+        limit: u64,
+    ) -> Result<ScanPages, ClientError> {
+        let range = (start, end, limit);
+        self.scan_at(Target::Only(endpoint), range, proto::Consistency::Linearizable).await
+    }
+
     /// As [`scan_pages`](Self::scan_pages), but what the node at `endpoint` has, without asking any other: it may be
     /// old.
     ///

@@ -15,18 +15,18 @@ const BATCH_BYTES_MAX: usize = 1 << 20;
 
 /// Puts that travel together, in the order of their lines.
 #[derive(Debug)]
-pub(super) struct Batch {
+pub(crate) struct Batch {
     /// The lines, numbered, each of them a [`Command::Put`].
-    pub(super) puts: Vec<(u64, Command)>,
+    pub(crate) puts: Vec<(u64, Command)>,
     /// The keys of them.
-    pub(super) keys: BTreeSet<String>,
+    pub(crate) keys: BTreeSet<String>,
     /// How many bytes of the file it took.
-    pub(super) bytes: u64,
+    pub(crate) bytes: u64,
 }
 
 /// What the reading thread has to say.
 #[derive(Debug)]
-pub(super) enum Event {
+pub(crate) enum Event {
     /// Lines that are well formed.
     Batch(Batch),
     /// A line that is not. Comes after the batch with the lines before it when reading stops here.
@@ -56,20 +56,20 @@ pub enum OnError {
 
 /// How to read.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reading {
+pub(crate) struct Reading {
     /// How lines are written.
-    pub(super) format: Format,
+    pub(crate) format: Format,
     /// What a backslash means.
-    pub(super) backslashes: Backslashes,
+    pub(crate) backslashes: Backslashes,
     /// The most lines in one batch.
-    pub(super) batch_lines: usize,
+    pub(crate) batch_lines: usize,
     /// What to do at a malformed line.
-    pub(super) on_error: OnError,
+    pub(crate) on_error: OnError,
 }
 
 /// Reads all of `reader` into `events`; ends early when nobody listens. Blank lines are skipped. Blocks: run it on a
 /// thread of its own.
-pub(super) fn read_batches(reader: impl BufRead, reading: Reading, events: &mpsc::Sender<Event>) {
+pub(crate) fn read_batches(reader: impl BufRead, reading: Reading, events: &mpsc::Sender<Event>) {
     // Nobody listens when the import was given up: then there is nothing left to do.
     let _ = read_until_closed(reader, reading, events);
 }

@@ -5,7 +5,7 @@
 //! so carrying them out twice ends in the same state, as long as nobody else writes these keys meanwhile. How often
 //! that happened is counted.
 
-mod batches;
+pub(crate) mod batches;
 pub mod lines;
 
 use std::collections::BTreeSet;
