@@ -97,17 +97,19 @@ impl Cluster {
 
     fn spawn(&mut self, id: u64, more: &[OsString]) -> Result<()> {
         let node = self.nodes.get_mut(&id).ok_or_else(|| no_node(id))?;
-        let mut args: Vec<OsString> = ["serve", "--id"].map(OsString::from).to_vec();
+        let mut args: Vec<OsString> = ["--log", "info", "serve", "--id"].map(OsString::from).to_vec();
         args.extend([id.to_string().into(), "--listen".into(), node.address.clone().into()]);
         args.extend(["--data-dir".into(), node.data.clone().into()]);
         args.extend_from_slice(more);
-        node.process.start(&args).map_err(|error| Failure::negative(format!("node {id} cannot be started: {error}")))
+        node.process
+            .start(&args)
+            .map_err(|error| Failure::negative(format!("node {id} cannot be started: {error}")))
     }
 
     fn a_port_was_taken(&self) -> bool {
-        self.nodes.values().any(|node| {
-            tail(node.process.log(), TAIL_LINES).is_ok_and(|log| log.contains("in use"))
-        })
+        self.nodes
+            .values()
+            .any(|node| tail(node.process.log(), TAIL_LINES).is_ok_and(|log| log.contains("in use")))
     }
 
     /// The addresses of all nodes.
@@ -222,9 +224,10 @@ impl Cluster {
 
     /// Asks all nodes that run, at once.
     pub(super) async fn statuses(&self) -> Statuses {
-        let asked = self.nodes.iter().filter(|(_, node)| node.process.is_started()).map(async |(id, node)| {
-            self.status_client.status(&node.address).await.ok().map(|status| (*id, status))
-        });
+        let asked =
+            self.nodes.iter().filter(|(_, node)| node.process.is_started()).map(async |(id, node)| {
+                self.status_client.status(&node.address).await.ok().map(|status| (*id, status))
+            });
         futures::future::join_all(asked).await.into_iter().flatten().collect()
     }
 
@@ -248,7 +251,9 @@ impl Cluster {
             };
             if Instant::now() >= deadline {
                 let seconds = timeout.as_secs_f32();
-                return Err(Failure::negative(format!("still waiting for {what} after {seconds} s: {missing}")));
+                return Err(Failure::negative(format!(
+                    "still waiting for {what} after {seconds} s: {missing}"
+                )));
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
@@ -272,9 +277,14 @@ impl Cluster {
     /// The failure, with the ends of all logs.
     pub(super) fn explain(&self, mut failure: Failure) -> Failure {
         for (id, node) in &self.nodes {
-            let log = tail(node.process.log(), TAIL_LINES).unwrap_or_else(|error| format!("(unreadable: {error})"));
+            let log =
+                tail(node.process.log(), TAIL_LINES).unwrap_or_else(|error| format!("(unreadable: {error})"));
             // Writing to a string does not fail.
-            let _ = write!(failure.text, "\n\nThe log of node {id}, {}, ends with:\n{log}", node.process.log().display());
+            let _ = write!(
+                failure.text,
+                "\n\nThe log of node {id}, {}, ends with:\n{log}",
+                node.process.log().display()
+            );
         }
         failure
     }
@@ -320,7 +330,15 @@ mod tests {
             "leader" => vec![peer(2), peer(3)],
             _ => vec![],
         };
-        let status = NodeStatus { id, role: role.into(), term, leader: Some(leader), applied_index: 1, peers, ..NodeStatus::default() };
+        let status = NodeStatus {
+            id,
+            role: role.into(),
+            term,
+            leader: Some(leader),
+            applied_index: 1,
+            peers,
+            ..NodeStatus::default()
+        };
         (id, status)
     }
 
@@ -334,7 +352,8 @@ mod tests {
 
     #[test]
     fn a_cluster_is_healthy_when_all_follow_one_leader_that_hears_them() {
-        let missing = |statuses: &Statuses| healthy_leader(&[1, 2, 3], statuses).map(|leader| leader.id).unwrap_err();
+        let missing =
+            |statuses: &Statuses| healthy_leader(&[1, 2, 3], statuses).map(|leader| leader.id).unwrap_err();
         assert_eq!(healthy_leader(&[1, 2, 3], &three()).unwrap().id, 1);
 
         let mut statuses = three();

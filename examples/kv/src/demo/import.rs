@@ -98,7 +98,8 @@ impl Import {
     pub(super) async fn finish(mut self, first: (usize, Duration)) -> Result<ImportFigures> {
         self.open(self.lines);
         self.reached(self.lines, BATCH_TIMEOUT * 2).await?;
-        let active = self.task.await.map_err(|error| Failure::negative(format!("the import failed: {error}")))??;
+        let active =
+            self.task.await.map_err(|error| Failure::negative(format!("the import failed: {error}")))??;
         let imported = self.imported.lock();
         let lines = imported.lines_acknowledged();
         Ok(ImportFigures {

@@ -32,7 +32,8 @@ pub(super) struct Input {
 /// Writes `count` tab-separated lines about invented people to `path`. The same `seed` makes the same file.
 pub(super) fn generate(path: &Path, count: usize, seed: u64) -> Result<()> {
     const FIRST: [&str; 8] = ["Ada", "Alan", "Barbara", "Edsger", "Grace", "Leslie", "Nancy", "Tony"];
-    const LAST: [&str; 8] = ["Dijkstra", "Hoare", "Hopper", "Lamport", "Liskov", "Lovelace", "Lynch", "Turing"];
+    const LAST: [&str; 8] =
+        ["Dijkstra", "Hoare", "Hopper", "Lamport", "Liskov", "Lovelace", "Lynch", "Turing"];
     let mut rng = Rng::with_seed(seed);
     let mut write = || -> std::io::Result<()> {
         let mut out = BufWriter::new(File::create(path)?);
@@ -124,9 +125,16 @@ mod tests {
     async fn lines_that_are_no_records_are_counted_and_the_first_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("input.jsonl");
-        std::fs::write(&path, "{\"key\":\"a\",\"value\":\"1\"}\nnonsense\n{\"key\":\"b\",\"value\":\"2\"}\n{}\n").unwrap();
+        std::fs::write(
+            &path,
+            "{\"key\":\"a\",\"value\":\"1\"}\nnonsense\n{\"key\":\"b\",\"value\":\"2\"}\n{}\n",
+        )
+        .unwrap();
         let input = read(&path).await.unwrap();
-        assert_eq!(input.batches.concat(), [("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())]);
+        assert_eq!(
+            input.batches.concat(),
+            [("a".to_owned(), b"1".to_vec()), ("b".to_owned(), b"2".to_vec())]
+        );
         assert_eq!(input.malformed, 2);
         assert!(input.first_malformed.unwrap().starts_with("line 2: "));
     }

@@ -33,7 +33,11 @@ impl Prober {
     }
 
     /// Sends probes until one is acknowledged. Returns when that was.
-    pub(super) async fn first_acknowledged(&mut self, addresses: Vec<String>, timeout: Duration) -> Result<Instant> {
+    pub(super) async fn first_acknowledged(
+        &mut self,
+        addresses: Vec<String>,
+        timeout: Duration,
+    ) -> Result<Instant> {
         let client = Client::new(addresses, prober_options());
         let deadline = Instant::now() + timeout;
         while Instant::now() < deadline {

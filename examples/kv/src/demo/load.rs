@@ -205,9 +205,7 @@ pub(super) async fn carry_out(client: &Client, model: &SharedModel, attempt: &At
     let command = match (attempt.change, attempt.value.clone()) {
         (Change::Put, Some(value)) => Command::Put { key, value },
         (Change::Put | Change::Delete, None) | (Change::Delete, Some(_)) => Command::Delete { key },
-        (Change::Replace, value) => {
-            Command::CompareAndSet { key, expected: attempt.expected.clone(), value }
-        }
+        (Change::Replace, value) => Command::CompareAndSet { key, expected: attempt.expected.clone(), value },
     };
     let answer = client.apply(command).await;
     let mut model = model.lock();

@@ -225,7 +225,8 @@ mod tests {
     #[tokio::test]
     async fn a_child_is_asked_to_stop_and_tells_how_it_ended() {
         let folder = tempfile::tempdir().unwrap();
-        let mut process = shell(folder.path(), "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done");
+        let mut process =
+            shell(folder.path(), "trap 'exit 3' TERM; echo ready; while :; do sleep 0.01; done");
         until(async || tail(process.log(), 1).unwrap() == "ready").await;
         assert_eq!(process.terminate(LONG).await.unwrap().code(), Some(3));
         assert!(process.terminate(LONG).await.is_err());

@@ -113,8 +113,11 @@ impl WithoutLeader {
         times.sort_by(f64::total_cmp);
         let worst_ms = *times.last()?;
         let middle = times.len() / 2;
-        let median_ms =
-            if times.len() % 2 == 1 { times[middle] } else { f64::midpoint(times[middle - 1], times[middle]) };
+        let median_ms = if times.len() % 2 == 1 {
+            times[middle]
+        } else {
+            f64::midpoint(times[middle - 1], times[middle])
+        };
         Some(Self { median_ms, worst_ms })
     }
 }
@@ -194,7 +197,10 @@ impl Report {
             row("malformed", format!("{} lines, left out", self.import.malformed));
         }
         row("acknowledged", format!("{} lines and {} writes", self.import.lines, tally.acknowledged));
-        row("unknown", format!("{} writes, {} batches sent again", tally.unknown, self.import.batches_resent));
+        row(
+            "unknown",
+            format!("{} writes, {} batches sent again", tally.unknown, self.import.batches_resent),
+        );
         row("lost", format!("{}", self.lost));
         row("differing", format!("{}", self.differing));
         row("stale reads", format!("{} of {}", self.stale_reads, tally.reads));
@@ -219,7 +225,8 @@ impl Report {
     }
 
     fn kill_table(&self) -> Table {
-        let mut table = table(&["kill of", "term", "next", "term", "leader known", "first write", "caught up"]);
+        let mut table =
+            table(&["kill of", "term", "next", "term", "leader known", "first write", "caught up"]);
         for kill in &self.kills {
             table.add_row([
                 format!("node {}", kill.node),
@@ -235,7 +242,8 @@ impl Report {
     }
 
     fn node_table(&self) -> Table {
-        let mut table = table(&["node", "keys", "lost", "differing", "log", "state", "snapshots", "checksum"]);
+        let mut table =
+            table(&["node", "keys", "lost", "differing", "log", "state", "snapshots", "checksum"]);
         for node in &self.nodes {
             table.add_row([
                 node.node.to_string(),
@@ -339,8 +347,11 @@ mod tests {
 
     #[test]
     fn each_broken_promise_makes_the_report_bad_and_is_named() {
-        let fault =
-            Fault { kind: FaultKind::Outdated, key: "the key".into(), detail: "what was wrong with it".into() };
+        let fault = Fault {
+            kind: FaultKind::Outdated,
+            key: "the key".into(),
+            detail: "what was wrong with it".into(),
+        };
         let spoilers: [fn(&mut Report, Fault); 5] = [
             |report, fault| {
                 report.nodes[1].contents.lost = 1;
