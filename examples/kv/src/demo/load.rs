@@ -228,3 +228,6 @@ pub(super) async fn carry_out(client: &Client, model: &SharedModel, attempt: &At
     }
     true
 }
+
+#[cfg(test)]
+mod tests;
