@@ -331,12 +331,12 @@ impl Key {
         if version <= self.floor {
             return;
         }
-        for (write, at) in self.writes.iter_mut().zip(1..) {
+        for (write, at) in self.writes.iter_mut().zip(1..).skip(self.floor) {
             // A replacement whose outcome is unknown expected what has now gone.
             let too_late = write.change == Change::Replace && write.outcome == Outcome::Unknown;
             if at == version {
                 write.outcome = Outcome::Happened;
-            } else if too_late && at > self.floor {
+            } else if too_late {
                 write.outcome = Outcome::Refused;
             }
         }
