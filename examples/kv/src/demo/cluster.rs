@@ -29,6 +29,10 @@ const TAIL_LINES: usize = 15;
 /// What each node says of itself; nodes that do not answer are missing.
 pub(super) type Statuses = BTreeMap<u64, NodeStatus>;
 
+/// Timeouts are left as they are. Snapshots are more frequent, so that the log is purged and a node that comes late
+/// needs one.
+const LIMITS: [&str; 4] = ["--snapshot-after", "20000", "--log-keep-entries", "5000"];
+
 #[derive(Debug)]
 struct Node {
     address: String,
@@ -41,6 +45,7 @@ struct Node {
 pub(super) struct Cluster {
     program: PathBuf,
     folder: PathBuf,
+    name: String,
     nodes: BTreeMap<u64, Node>,
     serving: Serving,
     status_client: Client,
@@ -57,6 +62,8 @@ impl Cluster {
         let mut cluster = Self {
             program: program.to_owned(),
             folder: folder.to_owned(),
+            // Of another demonstration on this machine nothing must be heard, whatever ports it had before.
+            name: format!("demo-{:08x}", fastrand::u32(..)),
             nodes: BTreeMap::new(),
             serving: Serving::default(),
             status_client: Client::new(Vec::new(), options),
@@ -99,7 +106,13 @@ impl Cluster {
         let node = self.nodes.get_mut(&id).ok_or_else(|| no_node(id))?;
         let mut args: Vec<OsString> = ["--log", "info", "serve", "--id"].map(OsString::from).to_vec();
         args.extend([id.to_string().into(), "--listen".into(), node.address.clone().into()]);
-        args.extend(["--data-dir".into(), node.data.clone().into()]);
+        args.extend([
+            "--data-dir".into(),
+            node.data.clone().into(),
+            "--cluster".into(),
+            self.name.clone().into(),
+        ]);
+        args.extend(LIMITS.map(OsString::from));
         args.extend_from_slice(more);
         node.process
             .start(&args)
