@@ -148,6 +148,7 @@ impl<W: Work> Handle<W> {
         F: FnOnce(&mut Slot<W>, bool) -> Option<io::Result<R>> + Send + 'static,
     {
         let (reply, answer) = oneshot::channel();
+        let name = self.name.clone();
         let call = Box::new(move |slot: &mut Slot<W>| {
             let result = match &slot.failure {
                 Some(failure) => Some(Err(failure.error())),
@@ -155,7 +156,7 @@ impl<W: Work> Handle<W> {
             };
             if let Some(result) = result {
                 // Whoever asked may have gone; the call was carried out all the same.
-                let _ = reply.send(result);
+                let _ = reply.send(result.map_err(|error| named(&name, &error)));
             }
         });
         // When the thread is gone the message is dropped here, the reply with it, and the future sees that.
@@ -176,6 +177,11 @@ impl Failure {
     fn error(&self) -> io::Error {
         io::Error::new(self.kind, format!("an earlier operation failed: {}", self.text))
     }
+}
+
+/// The error with the name of what it happened to.
+fn named(name: &str, error: &io::Error) -> io::Error {
+    io::Error::new(error.kind(), format!("{name}: {error}"))
 }
 
 fn run<W: Work>(mut slot: Slot<W>, receiver: &mpsc::Receiver<Message<W>>) {
@@ -230,9 +236,11 @@ where
     F: FnOnce(&dyn Fn() -> bool) -> io::Result<R> + Send + 'static,
 {
     let (reply, answer) = oneshot::channel();
+    let name: Arc<str> = name.into();
+    let on_thread = name.clone();
     std::thread::Builder::new().name("redb snapshot".into()).spawn(move || {
         let result = f(&|| !reply.is_canceled());
-        let _ = reply.send(result);
+        let _ = reply.send(result.map_err(|error| named(&on_thread, &error)));
     })?;
-    Ok(Call { answer, name: name.into() })
+    Ok(Call { answer, name })
 }

@@ -32,6 +32,7 @@ fn a_full_disk_is_an_error_and_loses_nothing_that_was_acknowledged() {
             },
         };
         assert_eq!(error.kind(), ErrorKind::StorageFull, "{error}");
+        assert_eq!(error.to_string(), "disk: no space left on device");
         // Nothing is written any more, whatever it is.
         let later = block_on(log.truncate(1)).unwrap_err();
         assert_eq!(later.kind(), ErrorKind::StorageFull, "{later}");

@@ -1,5 +1,6 @@
 //! Tests of the durable stores through their public interface.
 
+mod cluster;
 mod disk;
 mod garbage;
 mod helpers;

@@ -1,3 +1,5 @@
+//! The format, byte by byte, and that no damage to it goes unnoticed.
+
 use openconsensus_memstore::kv::Kv;
 
 use super::*;
