@@ -192,7 +192,9 @@ where
             ))));
         }
         self.applied = applied;
-        answer(&entries, responses, waiting);
+        for entry in answer(&entries, responses, waiting) {
+            self.tell(Item::Superseded { entry });
+        }
         self.tell(Item::Applied { last: self.applied.last_applied });
         Ok(())
     }
@@ -249,10 +251,15 @@ where
     }
 }
 
-/// Answers those who wait for `entries`, which have just been applied.
-fn answer<C: TypeConfig>(entries: &Entries<C>, responses: Vec<C::Response>, waiting: &mut Vec<Batch<C>>) {
+/// Answers those who wait for `entries`, which have just been applied. Returns entries that others have waited for and
+/// that were superseded.
+fn answer<C: TypeConfig>(
+    entries: &Entries<C>,
+    responses: Vec<C::Response>,
+    waiting: &mut Vec<Batch<C>>,
+) -> Vec<LogId> {
     if waiting.is_empty() {
-        return;
+        return Vec::new();
     }
     let mut responses = responses.into_iter();
     let mut applied: Vec<(LogId, Option<C::Response>)> = Vec::with_capacity(entries.len());
@@ -260,11 +267,10 @@ fn answer<C: TypeConfig>(entries: &Entries<C>, responses: Vec<C::Response>, wait
         Payload::Command(_) => (entry.log_id, responses.next()),
         Payload::Blank | Payload::Membership(_) => (entry.log_id, None),
     }));
-    let range = entries.range();
-    for batch in waiting.iter_mut() {
-        batch.resolve(range.start, &mut applied);
-    }
-    waiting.retain(|batch| range.end < batch.end());
+    let start = entries.range().start;
+    let superseded = waiting.iter_mut().filter_map(|batch| batch.resolve(start, &mut applied)).collect();
+    waiting.retain(|batch| batch.next().index < batch.end());
+    superseded
 }
 
 #[cfg(test)]

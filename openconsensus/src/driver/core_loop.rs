@@ -177,6 +177,7 @@ where
                 self.engine.step(now, Input::Applied { last });
                 self.requests.applied(last.index);
             }
+            Item::Superseded { entry } => self.pending.superseded(entry),
             Item::SnapshotInstalled { id, installed } => {
                 self.cancels.remove(&id);
                 let last = self.installing.remove(&id);
@@ -370,6 +371,10 @@ pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
             Request::BuildSnapshot { reply } => drop(reply.send(Err(reason.clone().into()))),
             Request::InstallSnapshot { reply, .. } => drop(reply.send(Err(reason.clone()))),
         },
-        Item::Receive { .. } | Item::Applied { .. } | Item::SnapshotInstalled { .. } | Item::Input(_) => {}
+        Item::Receive { .. }
+        | Item::Applied { .. }
+        | Item::Superseded { .. }
+        | Item::SnapshotInstalled { .. }
+        | Item::Input(_) => {}
     }
 }

@@ -29,6 +29,8 @@ pub(crate) enum Item<C: TypeConfig> {
     Request(Box<Request<C>>),
     /// The state machine has applied everything up to this entry.
     Applied { last: LogId },
+    /// Another entry than this one, for which somebody waits, was applied at its index.
+    Superseded { entry: LogId },
     /// The installation of a snapshot has ended.
     SnapshotInstalled { id: SnapshotId, installed: bool },
     /// Something that only the engine has to know.

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::time::Instant;
 
-use crate::entry::{Index, Term};
+use crate::entry::{Index, LogId, Term};
 use crate::type_config::TypeConfig;
 
 use super::waiters::Batch;
@@ -79,6 +79,21 @@ impl<C: TypeConfig> Pending<C> {
         }
     }
 
+    /// Another entry was applied in the place of `entry`: it and all that the same leader has put behind it will never
+    /// be committed.
+    pub(super) fn superseded(&mut self, entry: LogId) {
+        let batches = self.orphans.iter_mut().map(|orphan| &mut orphan.batch).chain(&mut self.leading);
+        for batch in batches.filter(|batch| batch.next().term == entry.term) {
+            // Those before it have been handed over.
+            if entry.index < batch.next().index {
+                batch.supersede();
+            }
+        }
+        let is_open = |batch: &Batch<C>| batch.next().index < batch.end();
+        self.orphans.retain(|orphan| is_open(&orphan.batch));
+        self.leading.retain(is_open);
+    }
+
     /// A snapshot has taken the place of the entries up to `last`: whether it contains the writes nobody can tell.
     pub(super) fn covered_by_snapshot(&mut self, last: Index) {
         // Dropping a batch tells that its outcome is unknown.
@@ -102,7 +117,6 @@ mod tests {
 
     use super::super::waiters::tests::{answers, batch};
     use super::*;
-    use crate::entry::LogId;
     use crate::error::WriteError;
     use crate::testing::{U64, start};
 
@@ -142,6 +156,11 @@ mod tests {
         let dropped = || Some(Err(WriteError::Dropped));
         assert_eq!(answers(&mut a_replies), [dropped(), dropped(), None]);
         assert_eq!(pending.next_deadline(), Some(later));
+        // What the apply loop has found out decides those that it was not given.
+        pending.superseded(LogId::new(1, 5));
+        assert_eq!(answers(&mut a_replies[2..]), [dropped()]);
+        assert_eq!(pending.next_deadline(), None);
+        assert_eq!(ranges(&pending.hand_over(7..20)), [(4, 7..9)]);
     }
 
     #[test]

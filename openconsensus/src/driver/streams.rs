@@ -168,7 +168,10 @@ impl Progress {
     }
 }
 
-/// Passes `data` on and records when chunks are taken.
+/// A chunk that is larger than this leaves in pieces, so that its progress can be seen.
+const PIECE_BYTES_MAX: usize = 4096;
+
+/// Passes `data` on, in small pieces, and records when they are taken.
 pub(super) fn outgoing_stream(
     data: SnapshotStream,
     progress: Arc<Progress>,
@@ -177,7 +180,20 @@ pub(super) fn outgoing_stream(
     let record = move |all_taken| *lock(&progress.state) = ProgressState { last: clock.now(), all_taken };
     let on_end = record.clone();
     let end = futures::stream::once(async move { on_end(true) }).filter_map(|()| async { None });
-    snapshot_stream(data.inspect(move |_| record(false)).chain(end))
+    let pieces = data.flat_map(|chunk| futures::stream::iter(pieces(chunk)));
+    snapshot_stream(pieces.inspect(move |_| record(false)).chain(end))
+}
+
+fn pieces(chunk: io::Result<Bytes>) -> impl Iterator<Item = io::Result<Bytes>> {
+    let mut rest = Some(chunk);
+    std::iter::from_fn(move || match rest.take()? {
+        Ok(mut bytes) if PIECE_BYTES_MAX < bytes.len() => {
+            let piece = bytes.split_to(PIECE_BYTES_MAX);
+            rest = Some(Ok(bytes));
+            Some(Ok(piece))
+        }
+        whole => Some(whole),
+    })
 }
 
 #[cfg(test)]
@@ -250,6 +266,20 @@ mod tests {
         drop(cancel);
         assert!(stream.next().now_or_never().unwrap().unwrap().is_err());
         assert!(failure.has_failed());
+    }
+
+    #[test]
+    fn a_large_chunk_leaves_in_pieces_and_whole() {
+        let bytes: Vec<u8> = (0..3 * PIECE_BYTES_MAX + 1).map(|n| n as u8).collect();
+        let data =
+            snapshot_stream(stream::iter([Ok(bytes.clone().into()), Err(io::ErrorKind::Other.into())]));
+        let runtime = FakeRuntime::new();
+        let progress = Progress::begin(Clock::now(&runtime));
+        let pieces: Vec<_> = block_on(outgoing_stream(data, progress, Arc::new(runtime)).collect());
+        assert_eq!(pieces.len(), 5);
+        assert!(pieces[4].is_err());
+        let joined: Vec<u8> = pieces.into_iter().flatten().flatten().collect();
+        assert_eq!(joined, bytes);
     }
 
     #[test]

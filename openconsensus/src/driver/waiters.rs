@@ -200,28 +200,41 @@ impl<C: TypeConfig> Batch<C> {
     /// Tells the outcomes of entries that were applied. `applied` are those from index `start` on, each with its
     /// response if it carried a command. What lies outside of them stays open.
     ///
-    /// An entry is known by its whole name. Whatever else is applied at the index, our command will never be.
-    pub(crate) fn resolve(&mut self, start: Index, applied: &mut [(LogId, Option<C::Response>)]) {
+    /// An entry is known by its whole name. Whatever else is applied at the index, our command will never be, and nor
+    /// will those behind it: a log that has any of them has this one too (Log Matching, Raft paper 5.3). Returns the
+    /// first that was superseded in this way.
+    pub(crate) fn resolve(
+        &mut self,
+        start: Index,
+        applied: &mut [(LogId, Option<C::Response>)],
+    ) -> Option<LogId> {
         let mut released: Option<Permit> = None;
         while let Some(offset) = self.next.index.checked_sub(start)
             && self.next.index < self.end
             && let Some((log_id, response)) = applied.get_mut(offset as usize)
         {
-            let outcome = match response.take() {
-                Some(response) if *log_id == self.next => Outcome::Applied(response),
-                other => {
-                    // The response belongs to another waiter of this index, if to anyone.
-                    *response = other;
-                    assert!(*log_id != self.next, "entry {log_id} was applied without a response");
-                    Outcome::Dropped
-                }
+            if *log_id != self.next {
+                let superseded = self.next;
+                self.supersede();
+                return Some(superseded);
+            }
+            let Some(response) = response.take() else {
+                panic!("entry {log_id} was applied without a response");
             };
-            if let Some(permit) = self.tell(outcome) {
+            if let Some(permit) = self.tell(Outcome::Applied(response)) {
                 match &mut released {
                     Some(sum) => sum.absorb(permit),
                     None => released = Some(permit),
                 }
             }
+        }
+        None
+    }
+
+    /// None of the commands whose outcome is open will ever be committed.
+    pub(crate) fn supersede(&mut self) {
+        while self.next.index < self.end {
+            self.tell(Outcome::Dropped);
         }
     }
 
@@ -304,16 +317,23 @@ pub(super) mod tests {
         let (mut batch, mut replies) = batch(LogId::new(2, 5), 3);
         let mut entries = applied(2, 4..7);
         entries.extend(applied(3, 7..9));
-        batch.resolve(4, &mut entries);
+        assert_eq!(batch.resolve(4, &mut entries), Some(LogId::new(2, 7)));
         assert_eq!(answers(&mut replies), [Some(Ok(50)), Some(Ok(60)), Some(Err(WriteError::Dropped))]);
         // The response at index 7 is still there for the waiter to whom it belongs.
         assert_eq!(entries[3].1, Some(70));
     }
 
     #[test]
+    fn what_stands_behind_a_superseded_entry_is_dropped_too() {
+        let (mut batch, mut replies) = batch(LogId::new(2, 5), 3);
+        assert_eq!(batch.resolve(5, &mut applied(3, 5..6)), Some(LogId::new(2, 5)));
+        assert_eq!(answers(&mut replies), [(); 3].map(|()| Some(Err(WriteError::Dropped))));
+    }
+
+    #[test]
     fn what_was_not_applied_stays_open() {
         let (mut batch, mut replies) = batch(LogId::new(1, 5), 3);
-        batch.resolve(1, &mut applied(1, 1..5));
+        assert_eq!(batch.resolve(1, &mut applied(1, 1..5)), None);
         assert_eq!(answers(&mut replies), [None, None, None]);
         batch.resolve(5, &mut applied(1, 5..6));
         assert_eq!(answers(&mut replies[..2]), [Some(Ok(50)), None]);
