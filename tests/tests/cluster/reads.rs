@@ -127,6 +127,10 @@ async fn reads_are_linearizable_while_leaders_change() {
             cluster.leader_other_than(old).await;
             cluster.network().heal();
             cluster.leader().await;
+            // Time in which the clients get somewhere.
+            for n in 0..20 {
+                cluster.client().must_write(put("between", n.to_string())).await;
+            }
         }
     })
     .await;
