@@ -19,18 +19,27 @@ const OVERSIZE: &[(&str, usize, &str)] = &[];
 /// Who else may call the log's write methods or touch the state machine, and why.
 const RECOVERY: &[(&str, &str, &str)] = &[
     (
-        "openconsensus/src/driver/mod.rs",
+        "openconsensus/src/driver/recover.rs",
+        ".truncate(",
+        "entries in the place of an installed snapshot are cut before loops run",
+    ),
+    (
+        "openconsensus/src/driver/recover.rs",
         ".purge(",
         "a log that ends before the snapshot is reset before loops run",
     ),
     (
-        "openconsensus/src/driver/mod.rs",
+        "openconsensus/src/driver/recover.rs",
         ".applied_state(",
         "recovery asks how far the state machine has come",
     ),
-    ("openconsensus/src/driver/mod.rs", ".current_snapshot(", "recovery looks for a snapshot to start from"),
     (
-        "openconsensus/src/driver/mod.rs",
+        "openconsensus/src/driver/recover.rs",
+        ".current_snapshot(",
+        "recovery looks for a snapshot to start from",
+    ),
+    (
+        "openconsensus/src/driver/recover.rs",
         ".install_snapshot(",
         "a volatile state machine starts from its snapshot",
     ),
@@ -241,7 +250,7 @@ fn only_the_log_loop_writes_the_log() {
                 "openconsensus/src/driver/log_loop.rs",
                 "//! Log.\nasync fn f() { log.append(entries, 3).await }\n",
             ),
-            ("openconsensus/src/driver/mod.rs", "//! Driver.\nasync fn f() { log.purge(upto).await }\n"),
+            ("openconsensus/src/driver/recover.rs", "//! Recover.\nasync fn f() { log.purge(upto).await }\n"),
         ],
     );
 }
@@ -271,8 +280,8 @@ fn only_the_apply_loop_touches_the_state_machine() {
                 "//! Apply.\nasync fn f() { machine.apply(batch).await }\n",
             ),
             (
-                "openconsensus/src/driver/mod.rs",
-                "//! Driver.\nasync fn f() { machine.applied_state().await }\n",
+                "openconsensus/src/driver/recover.rs",
+                "//! Recover.\nasync fn f() { machine.applied_state().await }\n",
             ),
         ],
     );

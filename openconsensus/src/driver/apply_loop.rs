@@ -274,5 +274,4 @@ fn answer<C: TypeConfig>(
 }
 
 #[cfg(test)]
-#[path = "apply_loop_tests.rs"]
 mod tests;

@@ -171,7 +171,9 @@ impl FakeLog {
     pub(crate) fn add(&self, entries: &Entries<U64>) {
         self.with(|state| {
             state.entries.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone())));
-            state.hard_state.term = state.hard_state.term.max(entries.last().map_or(0, |last| last.term));
+            if let Some(last) = entries.last() {
+                state.hard_state.term = last.term;
+            }
         });
     }
 

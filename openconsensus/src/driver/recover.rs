@@ -259,5 +259,4 @@ fn state_machine_error(what: &'static str) -> impl Fn(io::Error) -> StartError {
 }
 
 #[cfg(test)]
-#[path = "recover_tests.rs"]
 mod tests;
