@@ -159,6 +159,7 @@ pub(crate) struct FakeLogState {
     pub(crate) entries: BTreeMap<Index, Entry<U64>>,
     calls: Vec<String>,
     fail_at: Option<String>,
+    pub(crate) panic_at_append: bool,
     /// Reads see nothing at this index.
     pub(crate) hole: Option<Index>,
 }
@@ -179,6 +180,11 @@ impl FakeLog {
 
     pub(crate) fn calls(&self) -> Vec<String> {
         self.with(|state| state.calls.clone())
+    }
+
+    /// How many hold this log, readers included.
+    pub(crate) fn owners(&self) -> usize {
+        Arc::strong_count(&self.0)
     }
 
     /// The call that is written down like this fails.
@@ -221,6 +227,7 @@ impl RaftLogStorage<U64> for FakeLog {
     async fn append(&mut self, entries: Entries<U64>, commit: Index) -> io::Result<()> {
         let range = entries.range();
         self.call(format!("append {}..{} commit {commit}", range.start, range.end), |state| {
+            assert!(!state.panic_at_append, "a bug in append");
             state.entries.extend(entries.iter().map(|entry| (entry.log_id.index, entry.clone())));
         })
     }
@@ -259,8 +266,9 @@ pub(crate) struct FakeState {
     /// The commands of each call of `apply`.
     pub(crate) batches: Vec<Vec<u64>>,
     pub(crate) snapshot: Option<(SnapshotMeta<U64>, u64)>,
-    /// What the next `apply` does wrong.
+    /// What `apply` does wrong.
     pub(crate) apply_fault: Option<Fault>,
+    hanging: Option<Waker>,
     /// Whether `install_snapshot` overlooks errors of its stream, or fails without one.
     pub(crate) install_fault: Option<Fault>,
 }
@@ -271,11 +279,20 @@ pub(crate) enum Fault {
     Panic,
     /// One response too few; an error of the stream that is overlooked.
     Wrong,
-    /// Never returns.
+    /// Does not return before the state machine is released.
     Hangs,
 }
 
 impl FakeStateMachine {
+    /// Lets a call that hangs go on.
+    pub(crate) fn release(&self) {
+        let hanging = self.with(|state| {
+            state.apply_fault = None;
+            state.hanging.take()
+        });
+        hanging.into_iter().for_each(Waker::wake);
+    }
+
     pub(crate) fn with<T>(&self, change: impl FnOnce(&mut FakeState) -> T) -> T {
         change(&mut lock(&self.0))
     }
@@ -288,9 +305,17 @@ impl RaftStateMachine<U64> for FakeStateMachine {
 
     async fn apply(&mut self, batch: ApplyBatch<U64>) -> io::Result<Vec<u64>> {
         let fault = self.with(|state| state.apply_fault);
-        if fault == Some(Fault::Hangs) {
-            std::future::pending::<()>().await;
-        }
+        let this = self.clone();
+        poll_fn(|cx| {
+            this.with(|state| {
+                if state.apply_fault != Some(Fault::Hangs) {
+                    return Poll::Ready(());
+                }
+                state.hanging = Some(cx.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
         self.with(|state| {
             let commands: Vec<u64> = batch.commands().map(|(_, command)| *command).collect();
             let mut responses: Vec<u64> = Vec::new();
@@ -363,7 +388,7 @@ pub(crate) struct FakeNetwork(Arc<Mutex<FakeNetworkState>>);
 
 #[derive(Default)]
 pub(crate) struct FakeNetworkState {
-    pub(crate) sent: Vec<(u64, usize)>,
+    pub(crate) panics: bool,
     /// What a peer does with a snapshot: takes none of it, takes all and is silent, or takes all and answers.
     pub(crate) takes_snapshots: bool,
     pub(crate) answers_snapshots: bool,
@@ -376,8 +401,9 @@ impl FakeNetwork {
 }
 
 impl RaftNetwork<U64> for FakeNetwork {
-    fn send(&self, peer: u64, _node: Option<&()>, messages: Vec<Message<U64>>) {
-        self.with(|state| state.sent.push((peer, messages.len())));
+    fn send(&self, _peer: u64, _node: Option<&()>, _messages: Vec<Message<U64>>) {
+        let panics = self.with(|state| state.panics);
+        assert!(!panics, "a bug in send");
     }
 
     fn send_snapshot(

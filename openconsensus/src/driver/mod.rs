@@ -267,3 +267,6 @@ impl<C: TypeConfig> Drop for RefuseOnDrop<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
