@@ -63,11 +63,17 @@ impl Client {
                     }
                 }
                 Err(WriteError::Dropped | WriteError::TooLarge { .. }) => return Outcome::Absent,
-                Err(WriteError::Unknown { .. } | WriteError::Fatal(_)) => {
+                Err(WriteError::Unknown { .. }) => {
                     self.leader = None;
                     // A node that has stopped answers at once, and its writer would never let another task run.
                     sleep(PAUSE).await; // paces the attempts
                     return Outcome::Unknown;
+                }
+                Err(WriteError::Fatal(_)) => {
+                    self.leader = None;
+                    // A node that has stopped answers at once, and would be asked again and again.
+                    sleep(PAUSE).await; // paces the attempts
+                    return Outcome::Absent;
                 }
                 Err(error) => panic!("a client must know what to make of {error}"),
             }

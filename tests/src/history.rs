@@ -67,14 +67,23 @@ impl History {
     ///
     /// When that is not so, with the first key that is wrong.
     pub fn check(&self, state: &KvView) {
+        self.check_values(|key| state.get(key));
+    }
+
+    /// As [`check`](Self::check), for a state of any kind: `get` returns the value of a key.
+    ///
+    /// # Panics
+    ///
+    /// As [`check`](Self::check).
+    pub fn check_values(&self, get: impl Fn(&str) -> Option<Vec<u8>>) {
         for (key, fate) in self.lock().iter() {
-            let value = state.get(key);
+            let value = get(key);
             let is_right = match fate {
                 Fate::Present => value == Some(Self::value_of(key)),
                 Fate::Absent => value.is_none(),
-                Fate::Either => value.is_none_or(|value| value == Self::value_of(key)),
+                Fate::Either => value.as_ref().is_none_or(|value| *value == Self::value_of(key)),
             };
-            assert!(is_right, "key {key} must be {fate:?}, but is {:?}", state.get(key));
+            assert!(is_right, "key {key} must be {fate:?}, but is {value:?}");
         }
     }
 

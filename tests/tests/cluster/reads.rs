@@ -1,10 +1,10 @@
 //! Linearizable reads, on the leader and on followers.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use openconsensus::ReadError;
-use openconsensus_tests::{Cluster, ClusterOptions, LinkFaults, Outcome, Register, put};
+use openconsensus_tests::{Cluster, ClusterOptions, LinkFaults, Register, eventually, put};
 use tokio::task::JoinSet;
 
 use crate::{options, other_than};
@@ -82,72 +82,88 @@ async fn a_new_leader_reads_what_its_predecessor_has_acknowledged() {
     }
 }
 
-/// One writer and readers on every node, until `disturb` is over: every read is checked.
-async fn check_linearizability(cluster: &Cluster, disturb: impl Future<Output = ()>) {
-    let register = Arc::new(Register::new("register"));
-    let is_over = Arc::new(AtomicBool::new(false));
-    let mut tasks = JoinSet::new();
-    let (mut client, shared, over) = (cluster.client(), register.clone(), is_over.clone());
-    tasks.spawn(async move {
-        let mut count = 0;
-        while !over.load(Ordering::Relaxed) {
-            count += u64::from(matches!(shared.write(&mut client).await, Outcome::Applied(_)));
-        }
-        count
-    });
-    for id in cluster.running() {
-        let (client, shared, over) = (cluster.client(), register.clone(), is_over.clone());
-        tasks.spawn(async move {
-            let mut count = 0;
-            while !over.load(Ordering::Relaxed) {
-                match shared.read_at(&client, id).await {
-                    Some(_) => count += 1,
-                    None => tokio::task::yield_now().await,
-                }
+/// A register with one writer, and readers on every node, until [`stop`](Self::stop): every read is checked.
+struct Checked {
+    cluster: Cluster,
+    register: Arc<Register>,
+    is_over: Arc<AtomicBool>,
+    reads: Arc<AtomicU64>,
+    tasks: JoinSet<()>,
+}
+
+impl Checked {
+    fn start(cluster: &Cluster) -> Self {
+        let mut checked = Self {
+            cluster: cluster.clone(),
+            register: Arc::new(Register::new("register")),
+            is_over: Arc::default(),
+            reads: Arc::default(),
+            tasks: JoinSet::new(),
+        };
+        let (mut client, register, is_over) =
+            (cluster.client(), checked.register.clone(), checked.is_over.clone());
+        checked.tasks.spawn(async move {
+            while !is_over.load(Ordering::Relaxed) {
+                register.write(&mut client).await;
             }
-            count
         });
+        for id in cluster.running() {
+            let (client, register) = (cluster.client(), checked.register.clone());
+            let (is_over, reads) = (checked.is_over.clone(), checked.reads.clone());
+            checked.tasks.spawn(async move {
+                while !is_over.load(Ordering::Relaxed) {
+                    match register.read_at(&client, id).await {
+                        Some(_) => drop(reads.fetch_add(1, Ordering::Relaxed)),
+                        None => tokio::task::yield_now().await,
+                    }
+                }
+            });
+        }
+        checked
     }
-    disturb.await;
-    is_over.store(true, Ordering::Relaxed);
-    while let Some(done) = tasks.join_next().await {
-        let count = done.expect("every read must be linearizable");
-        assert!(10 < count, "a client came to only {count} reads or writes");
+
+    /// Waits until there were so many more reads.
+    async fn reads(&self, count: u64) {
+        let goal = self.reads.load(Ordering::Relaxed) + count;
+        eventually("more reads", || {
+            let reads = self.reads.load(Ordering::Relaxed);
+            if goal <= reads { Ok(()) } else { Err(reads) }
+        })
+        .await;
     }
-    register.read(&mut cluster.client()).await;
+
+    async fn stop(mut self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        while let Some(ended) = self.tasks.join_next().await {
+            ended.expect("every read must be linearizable");
+        }
+        self.register.read(&mut self.cluster.client()).await;
+    }
 }
 
 #[tokio::test]
 async fn reads_are_linearizable_while_leaders_change() {
     let cluster = Cluster::of_voters(3, options(|config| config.read_timeout_ms = 300)).await;
-    check_linearizability(&cluster, async {
-        for _ in 0..3 {
-            let old = cluster.leader().await;
-            cluster.network().isolate(old);
-            cluster.leader_other_than(old).await;
-            cluster.network().heal();
-            cluster.leader().await;
-            // Time in which the clients get somewhere.
-            let mut acknowledged = 0;
-            while acknowledged < 20 {
-                let outcome = cluster.client().write(put("between", "1")).await;
-                acknowledged += u64::from(matches!(outcome, Outcome::Applied(_)));
-            }
-        }
-    })
-    .await;
+    let checked = Checked::start(&cluster);
+    for _ in 0..3 {
+        checked.reads(100).await;
+        let old = cluster.leader().await;
+        cluster.network().isolate(old);
+        cluster.leader_other_than(old).await;
+        checked.reads(100).await;
+        cluster.network().heal();
+        cluster.leader().await;
+    }
+    checked.stop().await;
 }
 
 #[tokio::test]
 async fn reads_are_linearizable_on_a_rough_network() {
     let cluster = Cluster::of_voters(3, options(|config| config.read_timeout_ms = 300)).await;
     cluster.network().set_faults(LinkFaults::rough());
-    let mut client = cluster.client();
-    check_linearizability(&cluster, async {
-        for n in 0..100 {
-            client.write(put("other", n.to_string())).await;
-        }
-        cluster.network().calm();
-    })
-    .await;
+    let checked = Checked::start(&cluster);
+    checked.reads(300).await;
+    cluster.network().calm();
+    checked.reads(100).await;
+    checked.stop().await;
 }
