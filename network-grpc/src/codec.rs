@@ -7,6 +7,8 @@ use openconsensus::{InstallSnapshot, Message, TypeConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::depth;
+
 /// How the types of an application become bytes and come back.
 ///
 /// Decoding meets bytes from outside: it must return an error where they make no sense, must not panic, and must not
@@ -71,8 +73,12 @@ impl CodecError {
     }
 }
 
+/// Values may be nested so deep: what is deeper would be made up to overflow the stack.
+pub(crate) const NESTED_LEVELS_MAX: u32 = 128;
+
 /// The default: [postcard](https://postcard.jamesmunns.com/wire-format) through serde. Compact, fast, and specified in
-/// writing; fields are told apart by their order alone, so commands must be changed with care.
+/// writing; fields are told apart by their order alone, so commands must be changed with care. Values that are nested
+/// more than a hundred levels deep are refused, so an application must not let such commands in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PostcardCodec;
 
@@ -121,7 +127,9 @@ fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> 
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let (value, rest) = postcard::take_from_bytes(bytes).map_err(CodecError::new)?;
+    let mut deserializer = postcard::Deserializer::from_bytes(bytes);
+    let value = depth::deserialize(&mut deserializer, NESTED_LEVELS_MAX).map_err(CodecError::new)?;
+    let rest = deserializer.finalize().map_err(CodecError::new)?;
     if !rest.is_empty() {
         return Err(CodecError(format!("{} bytes are left over after the value", rest.len())));
     }

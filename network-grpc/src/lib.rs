@@ -65,6 +65,7 @@ mod backoff;
 mod calls;
 mod codec;
 mod config;
+mod depth;
 mod door;
 mod endpoint;
 mod frames;

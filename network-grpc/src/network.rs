@@ -98,7 +98,8 @@ impl<C: TypeConfig, K: Codec<C>> GrpcNetwork<C, K> {
     /// now on `receiver` is told which peers cannot be reached, too.
     ///
     /// The service holds `receiver` until it is [closed](GrpcService::close) or dropped, and the network does not. So
-    /// a node stops when it has been closed and the application has dropped its own handles.
+    /// a node that was given as [`Raft`](openconsensus::Raft) stops when the service is closed and the application has
+    /// dropped its own handles; one given by [`downgrade`](openconsensus::Raft::downgrade) stops with the latter alone.
     pub fn service(&self, receiver: impl Receiver<C>) -> GrpcService<C, K> {
         let receiver: Arc<dyn Receiver<C>> = Arc::new(receiver);
         self.shared.reporter.attach(Arc::downgrade(&receiver));

@@ -203,7 +203,7 @@ impl Node {
             assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
             round += 1;
             self.network.send(to, Some(address), vec![heartbeat(round)]);
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await; // paces the heartbeats
         }
     }
 }
@@ -213,7 +213,7 @@ pub(crate) async fn eventually(what: &str, is_true: impl Fn() -> bool) {
     let deadline = tokio::time::Instant::now() + DEADLINE;
     while !is_true() {
         assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
-        tokio::time::sleep(Duration::from_millis(2)).await;
+        tokio::time::sleep(Duration::from_millis(2)).await; // paces the looks
     }
 }
 
