@@ -6,6 +6,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 
 /// A file may have so many lines outside its tests.
 const FILE_LINES_MAX: usize = 450;
@@ -18,32 +19,13 @@ const OVERSIZE: &[(&str, usize, &str)] = &[];
 
 /// Who else may call the log's write methods or touch the state machine, and why.
 const RECOVERY: &[(&str, &str, &str)] = &[
-    (
-        "openconsensus/src/driver/recover.rs",
-        ".truncate(",
-        "entries in the place of an installed snapshot are cut before loops run",
-    ),
-    (
-        "openconsensus/src/driver/recover.rs",
-        ".purge(",
-        "a log that ends before the snapshot is reset before loops run",
-    ),
-    (
-        "openconsensus/src/driver/recover.rs",
-        ".applied_state(",
-        "recovery asks how far the state machine has come",
-    ),
-    (
-        "openconsensus/src/driver/recover.rs",
-        ".current_snapshot(",
-        "recovery looks for a snapshot to start from",
-    ),
-    (
-        "openconsensus/src/driver/recover.rs",
-        ".install_snapshot(",
-        "a volatile state machine starts from its snapshot",
-    ),
+    (RECOVER, ".applied_state(", "it asks how far the state machine has come"),
+    (RECOVER, ".current_snapshot(", "it looks for a snapshot that the state machine could start from"),
+    (RECOVER, ".install_snapshot(", "a volatile state machine starts from its own snapshot"),
+    (RECOVER, ".truncate(", "a log that contradicts an installed snapshot is cut before the loops run"),
+    (RECOVER, ".purge(", "a log that ends before an installed snapshot begins anew before the loops run"),
 ];
+const RECOVER: &str = "openconsensus/src/driver/recover.rs";
 
 /// What users of the core get with it. A dependency more is a decision, not an accident.
 const CORE_DEPENDENCIES: &[&str] =
@@ -127,9 +109,10 @@ fn the_driver_compares_no_terms() {
         for operator in OPERATORS.iter().chain(METHODS) {
             for (at, _) in code.match_indices(operator) {
                 let (left, right) = operands(&code[..at], &code[at + operator.len()..]);
-                if is_term(left) || is_term(right) {
+                let line = source.line_at(at);
+                if (is_term(left) || is_term(right)) && !source.is_test(line) {
                     let what = format!("`{}{operator}{}` compares terms", left.trim(), right.trim());
-                    found.add(source, source.line_at(at), what);
+                    found.add(source, line, what);
                 }
             }
         }
@@ -160,23 +143,28 @@ fn the_driver_compares_no_terms() {
 
 #[test]
 fn only_the_runtime_file_knows_about_send_modes() {
-    /// Whether `Send` at `at` is a bound and not the variant of an enum.
-    fn is_bound(code: &str, at: usize) -> bool {
-        let (before, after) = (code[..at].trim_end_matches(' '), &code[at + "Send".len()..]);
+    /// Whether `Send` at `at` of a line is a bound and not the variant of an enum.
+    fn is_bound(text: &str, at: usize) -> bool {
+        let (before, after) = (text[..at].trim(), &text[at + "Send".len()..]);
         let is_variant = before.ends_with("SnapshotEffect::") || before.ends_with("Self::");
-        let is_declaration = before.ends_with('\n') && after.trim_start().starts_with(['{', '(', ',']);
+        let is_declaration = before.is_empty() && after.trim_start().starts_with(['{', '(', ',']);
         !is_variant && !is_declaration
     }
     fn rule(source: &Source, found: &mut Findings) {
         if !source.is_under("openconsensus/src/") || source.path.ends_with("/src/runtime.rs") {
             return;
         }
-        source.words(&source.code, &["Send", "Sync"], |word, line| {
-            let bound = source.word_places(&source.code, word, line).any(|at| is_bound(&source.code, at));
-            if bound && !source.is_test(line) {
-                found.add(source, line, format!("the bound `{word}` outside runtime.rs; say `Maybe{word}`"));
+        for (line, text) in source.lines(&source.code) {
+            for (at, word) in identifiers(text).filter(|(_, word)| ["Send", "Sync"].contains(word)) {
+                if is_bound(text, at) && !source.is_test(line) {
+                    found.add(
+                        source,
+                        line,
+                        format!("the bound `{word}` outside runtime.rs; say `Maybe{word}`"),
+                    );
+                }
             }
-        });
+        }
         for (line, text) in source.lines(&source.uncommented) {
             if text.contains("single-threaded") && !source.is_test(line) {
                 found.add(source, line, "the mode `single-threaded` outside runtime.rs");
@@ -250,7 +238,7 @@ fn only_the_log_loop_writes_the_log() {
                 "openconsensus/src/driver/log_loop.rs",
                 "//! Log.\nasync fn f() { log.append(entries, 3).await }\n",
             ),
-            ("openconsensus/src/driver/recover.rs", "//! Recover.\nasync fn f() { log.purge(upto).await }\n"),
+            (RECOVER, "//! Recovery.\nasync fn f() { log.purge(upto).await }\n"),
         ],
     );
 }
@@ -279,10 +267,7 @@ fn only_the_apply_loop_touches_the_state_machine() {
                 "openconsensus/src/driver/apply_loop.rs",
                 "//! Apply.\nasync fn f() { machine.apply(batch).await }\n",
             ),
-            (
-                "openconsensus/src/driver/recover.rs",
-                "//! Recover.\nasync fn f() { machine.applied_state().await }\n",
-            ),
+            (RECOVER, "//! Recovery.\nasync fn f() { machine.applied_state().await }\n"),
         ],
     );
 }
@@ -485,11 +470,10 @@ fn nothing_is_left_unfinished() {
 fn tests_wait_for_conditions_and_do_not_sleep() {
     fn rule(source: &Source, found: &mut Findings) {
         let is_harness = source.is_under("tests/src/");
-        for (line, text) in source.lines(&source.code) {
-            let sleeps =
-                text.contains("thread::sleep") || text.contains("time::sleep(") || text.contains(" sleep(");
+        for ((line, code), text) in source.lines(&source.code).zip(source.text.split('\n')) {
+            let sleeps = ["thread::sleep", "time::sleep(", " sleep("].iter().any(|call| code.contains(call));
             // The comment says that the sleep sets a pace and that nothing is expected to have happened after it.
-            let paces = source.lines(&source.text).any(|(l, raw)| l == line && raw.contains("// paces"));
+            let paces = text.contains("// paces");
             if source.is_rust() && (is_harness || source.is_test(line)) && sleeps && !paces {
                 found.add(source, line, "sleeps in a test; wait for a condition with a deadline");
             }
@@ -591,7 +575,8 @@ fn every_crate_takes_its_form_from_the_workspace() {
     const LINES: &[&str] = &[
         "version.workspace = true",
         "edition.workspace = true",
-        "rust-version.workspace = true",
+        // From the workspace, or a later one that a dependency asks for.
+        "\nrust-version",
         "license.workspace = true",
         "description = ",
         "[lints]\nworkspace = true",
@@ -740,7 +725,7 @@ fn check(rule: Rule, bad: &[(&str, &str)], good: &[(&str, &str)]) {
     }
     let mut found = Findings::default();
     for source in workspace() {
-        rule(&source, &mut found);
+        rule(source, &mut found);
     }
     assert!(found.0.is_empty(), "{} places break the rule:\n{}", found.0.len(), found.0.join("\n"));
 }
@@ -754,7 +739,12 @@ fn read(path: &str) -> String {
 }
 
 /// Every text file of the workspace, in order of path.
-fn workspace() -> Vec<Source> {
+fn workspace() -> &'static [Source] {
+    static SOURCES: LazyLock<Vec<Source>> = LazyLock::new(load);
+    &SOURCES
+}
+
+fn load() -> Vec<Source> {
     let mut paths = Vec::new();
     walk(&root(), String::new(), &mut paths);
     paths.sort();
@@ -801,6 +791,8 @@ struct Source {
     uncommented: String,
     /// `text` with comments and the insides of literals blanked.
     code: String,
+    /// For every line of `code` where it begins.
+    line_starts: Vec<usize>,
     /// For every line whether it belongs to a test.
     tests: Vec<bool>,
 }
@@ -808,15 +800,14 @@ struct Source {
 impl Source {
     fn new(path: &str, text: &str) -> Self {
         let is_rust = path.ends_with(".rs");
-        let blank = |hidden: &[Kind]| if is_rust { blanked(text, hidden) } else { text.to_owned() };
-        let code = blank(&[Kind::Comment, Kind::Literal]);
+        let (uncommented, code) = if is_rust { blanked(text) } else { (text.to_owned(), text.to_owned()) };
         let in_tests = path.contains("/tests/") || path.contains("/benches/");
         let mut tests = vec![in_tests; text.lines().count() + 1];
         for (first, last, _) in test_items(&code) {
             tests[first - 1..last].fill(true);
         }
-        let uncommented = blank(&[Kind::Comment]);
-        Self { path: path.to_owned(), text: text.to_owned(), uncommented, code, tests }
+        let line_starts = std::iter::once(0).chain(code.match_indices('\n').map(|(at, _)| at + 1)).collect();
+        Self { path: path.to_owned(), text: text.to_owned(), uncommented, code, line_starts, tests }
     }
 
     fn is_rust(&self) -> bool {
@@ -835,8 +826,9 @@ impl Source {
         (1..).zip(text.split('\n')).take(self.tests.len() - 1)
     }
 
+    /// The line of a place in `code`.
     fn line_at(&self, at: usize) -> usize {
-        line_at(&self.code, at)
+        self.line_starts.partition_point(|start| *start <= at)
     }
 
     /// Calls `on` for each line of `text` that has one of `words` as a whole identifier.
@@ -846,13 +838,6 @@ impl Source {
                 on(word, line);
             }
         }
-    }
-
-    /// Where `word` stands in `line` of `text`.
-    fn word_places(&self, text: &str, word: &str, line: usize) -> impl Iterator<Item = usize> {
-        identifiers(text)
-            .filter(move |(at, name)| *name == word && line_at(text, *at) == line)
-            .map(|(at, _)| at)
     }
 
     /// The lines of a section of a manifest that say something.
@@ -889,11 +874,18 @@ impl Source {
             "mod.rs" | "lib.rs" | "main.rs" => folder.to_owned(),
             _ => format!("{folder}/{}", file.trim_end_matches(".rs")),
         };
-        let items = test_items(&self.code).into_iter().filter_map(|(_, _, item)| {
+        let declared = test_items(&self.code).into_iter().filter_map(|(first, last, item)| {
             let name = item.rsplit_once("mod ")?.1.strip_suffix(';')?.trim().to_owned();
-            Some(format!("{folder}/{name}"))
+            let lines = self.lines(&self.uncommented).filter(|(line, _)| (first..=last).contains(line));
+            let path = lines
+                .filter_map(|(_, text)| Some(text.split_once("#[path = \"")?.1.split_once(".rs\"")?.0))
+                .next();
+            Some(match path {
+                Some(path) => format!("{}/{path}", self.path.rsplit_once('/')?.0),
+                None => format!("{folder}/{name}"),
+            })
         });
-        items.collect()
+        declared.collect()
     }
 }
 
@@ -959,21 +951,24 @@ enum Kind {
     Literal,
 }
 
-/// `text` with the characters of the `hidden` kinds replaced by spaces. Lines, and the quotes of literals, stay.
-fn blanked(text: &str, hidden: &[Kind]) -> String {
+/// `text` without its comments, and without the insides of literals too. What is left out becomes spaces; lines and the
+/// quotes of literals stay.
+fn blanked(text: &str) -> (String, String) {
     let chars: Vec<char> = text.chars().collect();
-    let mut out = String::with_capacity(text.len());
+    let mut uncommented = String::with_capacity(text.len());
+    let mut code = String::with_capacity(text.len());
     let mut at = 0;
     while at < chars.len() {
         let (kind, end) = span(&chars, at);
         for (place, c) in (at..).zip(&chars[at..end]) {
-            let is_edge = kind == Kind::Literal && (place == at || place + 1 == end);
-            let shown = !hidden.contains(&kind) || *c == '\n' || is_edge;
-            out.push(if shown { *c } else { ' ' });
+            let is_edge = place == at || place + 1 == end;
+            let is_code = kind == Kind::Code || kind == Kind::Literal && is_edge || *c == '\n';
+            code.push(if is_code { *c } else { ' ' });
+            uncommented.push(if is_code || kind == Kind::Literal { *c } else { ' ' });
         }
         at = end;
     }
-    out
+    (uncommented, code)
 }
 
 /// What begins at `at`, and where it ends.
@@ -1014,7 +1009,8 @@ fn quoted(chars: &[char], at: usize, quote: char) -> usize {
 #[test]
 fn comments_and_literals_are_told_from_code() {
     let text = "a // b\nc /* d\n */ e \"f \\\" g\" 'h' '\\'' &'i j r#\"k \" l\"# br\"m\" n\n";
-    let code = blanked(text, &[Kind::Comment, Kind::Literal]);
+    let (uncommented, code) = blanked(text);
+    assert!(uncommented.contains("f \\\" g") && !uncommented.contains("// b"));
     let names: Vec<&str> = identifiers(&code).map(|(_, name)| name).collect();
     assert_eq!(names, ["a", "c", "e", "i", "j", "r", "b", "n"]);
     assert_eq!(code.lines().count(), text.lines().count());
@@ -1027,5 +1023,7 @@ fn test_code_is_told_from_the_rest() {
     let tests: Vec<usize> = (1..=10).filter(|line| source.is_test(*line)).collect();
     assert_eq!(tests, [3, 4, 5, 6, 9, 10]);
     assert_eq!(source.test_modules(), ["memstore/src/e/d"]);
+    let elsewhere = "//! A.\n#[cfg(test)]\n#[path = \"f_tests.rs\"]\nmod tests;\n";
+    assert_eq!(Source::new("memstore/src/f.rs", elsewhere).test_modules(), ["memstore/src/f_tests"]);
     assert_eq!(source.functions(), [("a".into(), 2, 1), ("b".into(), 5, 1), ("c".into(), 8, 1)]);
 }
