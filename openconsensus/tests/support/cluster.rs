@@ -3,14 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
-use openconsensus::engine::{Effects, Input, Reply, RequestId, SnapshotEffect};
+use openconsensus::engine::{Apply, Effects, Input, Reply, RequestId, SnapshotEffect, SnapshotId};
 use openconsensus::{
     Body, Config, HardState, Index, InstallSnapshotResponse, LogId, Membership, MembershipChange, Message,
     RaftMetrics, RoleName, Term, ValidConfig,
 };
 
 use super::network::{Letter, What};
-use super::node::{Arrival, Node};
+use super::node::{Arrival, Installation, Node, Work};
 use super::oracle::Oracle;
 use super::{Chance, Disk, Test, log_of, nodes};
 
@@ -263,7 +263,7 @@ impl Cluster {
                 engine.step(now, Input::LogRead { read: read.id, entries });
             }
             let node = self.node_mut(id);
-            node.to_apply.extend(apply);
+            node.to_do.extend(apply.map(Work::Apply));
             has_news |= !snapshots.is_empty();
             for snapshot in snapshots {
                 self.take_snapshot_effect(id, snapshot);
@@ -293,13 +293,9 @@ impl Cluster {
     }
 
     fn take_snapshot_effect(&mut self, id: u64, effect: SnapshotEffect<Test>) {
-        let now = self.now;
         let node = self.node_mut(id);
         match effect {
-            // Behind everything that was handed over to be applied.
-            SnapshotEffect::Build { id: snapshot } => {
-                node.to_build.push_back((snapshot, node.machine.clone()));
-            }
+            SnapshotEffect::Build { id: snapshot } => node.to_do.push_back(Work::Build(snapshot)),
             SnapshotEffect::Send { id: snapshot, peer, term } => {
                 let image =
                     Box::new(node.snapshot.clone().expect("a snapshot is sent only where there is one"));
@@ -307,23 +303,27 @@ impl Cluster {
                 let what = What::Snapshot { id: snapshot, request, image };
                 self.letters.push_back(Letter { from: id, to: peer, what });
             }
-            SnapshotEffect::Install { id: snapshot, request, snapshot: announced } => {
-                node.to_install.push_back((snapshot, request, announced));
+            SnapshotEffect::Install { id, request, snapshot: announced } => {
+                node.to_do.push_back(Work::Install(Installation { id, request, announced }));
             }
-            SnapshotEffect::Discard { id: snapshot } => {
-                let sent = |letter: &Letter| match &letter.what {
-                    What::Snapshot { id: sent, .. } => letter.from == id && *sent == snapshot,
-                    What::Message(_) | What::SnapshotAnswer { .. } => false,
-                };
-                self.letters.retain(|letter| !sent(letter));
-                // An installation that has not begun is given up, and answered all the same.
-                if self.node(id).to_install.iter().any(|(installing, ..)| *installing == snapshot) {
-                    let node = self.node_mut(id);
-                    node.to_install.retain(|(installing, ..)| *installing != snapshot);
-                    let engine = node.engine.as_mut().expect("the node lives");
-                    engine.step(now, Input::SnapshotInstalled { id: snapshot, installed: false });
-                }
-            }
+            SnapshotEffect::Discard { id: snapshot } => self.discard(id, snapshot),
+        }
+    }
+
+    /// Nobody wants this snapshot any more: it is not sent, and an installation that has not begun does not begin.
+    fn discard(&mut self, id: u64, snapshot: SnapshotId) {
+        let now = self.now;
+        let is_sent = |letter: &Letter| match &letter.what {
+            What::Snapshot { id: sent, .. } => letter.from == id && *sent == snapshot,
+            What::Message(_) | What::SnapshotAnswer { .. } => false,
+        };
+        self.letters.retain(|letter| !is_sent(letter));
+        let node = self.node_mut(id);
+        let waiting = node.to_do.len();
+        node.to_do.retain(|work| !matches!(work, Work::Install(installation) if installation.id == snapshot));
+        if node.to_do.len() < waiting {
+            let engine = node.engine.as_mut().expect("the node lives");
+            engine.step(now, Input::SnapshotInstalled { id: snapshot, installed: false });
         }
     }
 
@@ -334,23 +334,27 @@ impl Cluster {
             self.finish_write(id);
             return true;
         }
-        if !node.is_machine_slow && !node.to_apply.is_empty() {
-            self.finish_apply(id);
-            return true;
-        }
-        // One queue: snapshots come behind the entries that were handed over before them.
-        if !node.to_apply.is_empty() {
-            return false;
-        }
         if !node.is_building_slow && !node.to_build.is_empty() {
             self.finish_building(id);
             return true;
         }
-        if !node.is_installing_slow && !node.to_install.is_empty() {
-            self.finish_installing(id);
-            return true;
+        if node.installing.is_some() {
+            let may_finish = !node.is_installing_slow;
+            if may_finish {
+                self.finish_installing(id);
+            }
+            return may_finish;
         }
-        false
+        if node.is_machine_slow {
+            return false;
+        }
+        match node.to_do.pop_front() {
+            None => return false,
+            Some(Work::Apply(apply)) => self.finish_apply(id, apply),
+            Some(Work::Build(snapshot)) => node.to_build.push_back((snapshot, node.machine.clone())),
+            Some(Work::Install(installation)) => node.installing = Some(installation),
+        }
+        true
     }
 
     fn finish_write(&mut self, id: u64) {
@@ -362,15 +366,10 @@ impl Cluster {
         engine.step(now, Input::Persisted { write: write.id });
     }
 
-    fn finish_apply(&mut self, id: u64) {
+    fn finish_apply(&mut self, id: u64, apply: Apply<Test>) {
         let now = self.now;
         let node = self.node_mut(id);
-        let apply = node.to_apply.pop_front().expect("entries are to be applied");
         let last = node.apply(apply);
-        // A snapshot that was asked for before these entries had been applied contains them.
-        if let Some((_, image)) = node.to_build.back_mut() {
-            *image = node.machine.clone();
-        }
         let engine = node.engine.as_mut().expect("the node lives");
         engine.step(now, Input::Applied { last });
     }
@@ -388,18 +387,14 @@ impl Cluster {
     fn finish_installing(&mut self, id: u64) {
         let now = self.now;
         let node = self.node_mut(id);
-        let (snapshot, request, announced) =
-            node.to_install.pop_front().expect("a snapshot is to be installed");
-        let arrival = &node.arrivals[&request];
-        assert_eq!(arrival.image.meta(), announced.meta);
-        assert!(
-            node.machine.applied.last_applied.index <= announced.meta.last.index,
-            "node {id} would go back from {} to {}",
-            node.machine.applied.last_applied,
-            announced.meta.last
-        );
-        node.machine = arrival.image.clone();
-        node.snapshot = Some(arrival.image.clone());
+        let Installation { id: snapshot, request, announced } =
+            node.installing.take().expect("a snapshot is being installed");
+        let image = node.arrivals[&request].image.clone();
+        assert_eq!(image.meta(), announced.meta);
+        let applied = node.machine.applied.last_applied;
+        assert!(applied.index <= announced.meta.last.index, "node {id} would go back from {applied}");
+        node.machine = image.clone();
+        node.snapshot = Some(image);
         let engine = node.engine.as_mut().expect("the node lives");
         engine.step(now, Input::SnapshotInstalled { id: snapshot, installed: true });
     }
@@ -448,8 +443,8 @@ impl Cluster {
 
     /// Installing the snapshot that has arrived fails: its stream broke off.
     pub(crate) fn fail_installing(&mut self, id: u64) {
-        let (snapshot, ..) = self.node_mut(id).to_install.pop_front().expect("a snapshot is to be installed");
-        self.step(id, Input::SnapshotInstalled { id: snapshot, installed: false });
+        let installation = self.node_mut(id).installing.take().expect("a snapshot is being installed");
+        self.step(id, Input::SnapshotInstalled { id: installation.id, installed: false });
     }
 
     /// A node loses everything that is not on its disk.
@@ -490,9 +485,15 @@ impl Cluster {
         request
     }
 
-    pub(crate) fn read(&mut self, id: u64) -> RequestId {
+    /// Names a read that the test steps in itself.
+    pub(crate) fn read_later(&mut self) -> RequestId {
         let request = self.request();
         self.reads.insert(request, self.oracle.committed());
+        request
+    }
+
+    pub(crate) fn read(&mut self, id: u64) -> RequestId {
+        let request = self.read_later();
         self.step(id, Input::Read { request });
         request
     }
@@ -555,7 +556,8 @@ impl Cluster {
 
     /// Hands a letter over, be it the first time or not.
     pub(crate) fn deliver(&mut self, letter: Letter) {
-        let is_lost = self.cut.contains(&(letter.from, letter.to)) || !self.node(letter.to).is_alive();
+        let is_there = self.nodes.get(&letter.to).is_some_and(Node::is_alive);
+        let is_lost = !is_there || self.cut.contains(&(letter.from, letter.to));
         self.arrive(letter, is_lost);
     }
 
@@ -709,6 +711,19 @@ impl Cluster {
         self.step(id, Input::Campaign);
         self.settle();
         assert!(self.is_leader(id), "node {id} was not elected: {:#?}", self.metrics(id));
+    }
+
+    /// Makes `id` the leader, asking as often as it takes: a voter may have to learn a higher term first.
+    pub(crate) fn elect_until(&mut self, id: u64) {
+        for _ in 0..5 {
+            self.skip(ELECTION_TIMEOUT_MS);
+            self.step(id, Input::Campaign);
+            self.settle();
+            if self.is_leader(id) {
+                return;
+            }
+        }
+        panic!("node {id} was not elected:\n{}", self.describe());
     }
 
     /// Time passes until a leader has been elected.

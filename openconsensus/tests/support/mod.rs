@@ -21,6 +21,7 @@ pub(crate) use chance::Chance;
 pub(crate) use cluster::{Cluster, ELECTION_TIMEOUT_MS, Outcome};
 pub(crate) use disk::Disk;
 pub(crate) use network::{Letter, What};
+pub(crate) use node::Image;
 
 /// Commands and responses are numbers, nodes have no address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

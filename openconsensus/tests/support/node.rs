@@ -36,6 +36,22 @@ pub(crate) struct Arrival {
     pub(crate) image: Image,
 }
 
+/// A snapshot that the state machine is to install.
+#[derive(Clone, Debug)]
+pub(crate) struct Installation {
+    pub(crate) id: SnapshotId,
+    pub(crate) request: RequestId,
+    pub(crate) announced: InstallSnapshot<Test>,
+}
+
+/// Work of the state machine.
+#[derive(Clone, Debug)]
+pub(crate) enum Work {
+    Apply(Apply<Test>),
+    Build(SnapshotId),
+    Install(Installation),
+}
+
 /// A node, alive or crashed.
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -51,16 +67,19 @@ pub(crate) struct Node {
     /// Writes are done only when a test says so.
     pub(crate) is_disk_slow: bool,
     pub(crate) machine: Image,
-    /// Entries are applied only when a test says so.
+    /// The state machine does nothing until a test says so.
     pub(crate) is_machine_slow: bool,
-    pub(crate) to_apply: VecDeque<Apply<Test>>,
+    /// What the state machine has to do, in order.
+    pub(crate) to_do: VecDeque<Work>,
     pub(crate) snapshot: Option<Image>,
-    /// Snapshots are built only when a test says so.
+    /// Snapshots are written out only when a test says so.
     pub(crate) is_building_slow: bool,
+    /// Views of the state that are being written out, beside everything else.
     pub(crate) to_build: VecDeque<(SnapshotId, Image)>,
     /// Snapshots are installed only when a test says so.
     pub(crate) is_installing_slow: bool,
-    pub(crate) to_install: VecDeque<(SnapshotId, RequestId, InstallSnapshot<Test>)>,
+    /// What is being installed; nothing else is done meanwhile.
+    pub(crate) installing: Option<Installation>,
     /// Snapshots whose bytes are here, by the request that they were announced with.
     pub(crate) arrivals: BTreeMap<RequestId, Arrival>,
     pub(crate) replies: BTreeMap<RequestId, Reply<Test>>,
@@ -78,12 +97,12 @@ impl Node {
             is_disk_slow: false,
             machine: Image::default(),
             is_machine_slow: false,
-            to_apply: VecDeque::new(),
+            to_do: VecDeque::new(),
             snapshot: None,
             is_building_slow: false,
             to_build: VecDeque::new(),
             is_installing_slow: false,
-            to_install: VecDeque::new(),
+            installing: None,
             arrivals: BTreeMap::new(),
             replies: BTreeMap::new(),
             starts: 0,
@@ -111,9 +130,9 @@ impl Node {
     pub(crate) fn crash(&mut self) {
         self.engine = None;
         self.writes.clear();
-        self.to_apply.clear();
+        self.to_do.clear();
         self.to_build.clear();
-        self.to_install.clear();
+        self.installing = None;
         self.view = self.disk.clone();
     }
 
