@@ -110,14 +110,6 @@ fn malformed_lines_are_named_and_stop_the_import_or_not() {
 }
 
 #[test]
-fn of_two_lines_with_one_key_the_later_wins() {
-    let cluster = Cluster::start(1, &[]);
-    let lines: String = (0..2000).map(|number| format!("same{}\t{number}\n", number % 3)).collect();
-    cluster.kv_with_input(&["import", "--batch", "1", "--in-flight", "16"], lines.as_bytes()).ok();
-    assert_eq!(cluster.kv(&["scan", "--prefix", "same"]).ok(), "same0\t1998\nsame1\t1999\nsame2\t1997\n");
-}
-
-#[test]
 fn the_status_shows_every_member_and_marks_those_that_are_down() {
     let mut cluster = Cluster::start(3, &[]);
     let leader = cluster.leader();

@@ -1,124 +1,15 @@
 //! What the client does with each answer, against servers that answer as the test tells them.
 
-use std::collections::VecDeque;
+mod script;
+
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use kv::client::{Client, ClientError, ClientOptions, Command, Response};
 use kv::proto::failure::Kind;
-use kv::proto::kv_server::{Kv, KvServer};
-use kv::proto::*;
-
+use script::{Answer, server};
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
-use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Status};
-
-/// One answer of a server.
-#[derive(Clone, Debug)]
-enum Answer {
-    Done,
-    Fails(Kind, Option<String>),
-    Never,
-}
-
-/// Answers as it is told, and then that all is done. Counts what it was asked.
-#[derive(Clone, Debug, Default)]
-struct Script {
-    answers: Arc<Mutex<VecDeque<Answer>>>,
-    asked: Arc<Mutex<Vec<&'static str>>>,
-}
-
-impl Script {
-    async fn next(&self, what: &'static str) -> Option<Failure> {
-        self.asked.lock().unwrap().push(what);
-        let answer = self.answers.lock().unwrap().pop_front().unwrap_or(Answer::Done);
-        match answer {
-            Answer::Done => None,
-            Answer::Never => std::future::pending().await,
-            Answer::Fails(kind, leader_address) => {
-                let text = format!("told to say {}", kind.as_str_name());
-                Some(Failure { kind: kind.into(), text, leader_id: None, leader_address })
-            }
-        }
-    }
-
-    fn asked(&self) -> usize {
-        self.asked.lock().unwrap().len()
-    }
-}
-
-type Answered<T> = Result<tonic::Response<T>, Status>;
-
-#[async_trait::async_trait]
-impl Kv for Script {
-    type ScanStream = tokio_stream::Iter<std::vec::IntoIter<Result<ScanPage, Status>>>;
-
-    async fn apply(&self, request: Request<ApplyRequest>) -> Answered<ApplyResponse> {
-        let failure = self.next("apply").await;
-        let count = request.get_ref().commands.len();
-        let response = CommandResponse::from(Response::Previous(None));
-        let responses = vec![response; if failure.is_some() { 0 } else { count }];
-        Ok(tonic::Response::new(ApplyResponse { failure, responses }))
-    }
-
-    async fn get(&self, _: Request<GetRequest>) -> Answered<GetResponse> {
-        let failure = self.next("get").await;
-        Ok(tonic::Response::new(GetResponse { failure, value: Some(b"value".to_vec()) }))
-    }
-
-    async fn scan(&self, _: Request<ScanRequest>) -> Answered<Self::ScanStream> {
-        let failure = self.next("scan").await;
-        let items = vec![KeyValue { key: "k".into(), value: b"v".to_vec() }];
-        Ok(tonic::Response::new(tokio_stream::iter(vec![Ok(ScanPage { failure, items })])))
-    }
-
-    async fn status(&self, _: Request<StatusRequest>) -> Answered<StatusResponse> {
-        self.next("status").await;
-        Ok(tonic::Response::new(StatusResponse { status: Some(NodeStatus::default()) }))
-    }
-
-    async fn checksum(&self, _: Request<ChecksumRequest>) -> Answered<ChecksumResponse> {
-        let failure = self.next("checksum").await;
-        Ok(tonic::Response::new(ChecksumResponse { failure, ..ChecksumResponse::default() }))
-    }
-
-    async fn add_member(&self, _: Request<AddMemberRequest>) -> Answered<MemberResponse> {
-        let failure = self.next("add_member").await;
-        Ok(tonic::Response::new(MemberResponse { failure, index: 7, note: None }))
-    }
-
-    async fn promote_members(&self, _: Request<PromoteMembersRequest>) -> Answered<MemberResponse> {
-        let failure = self.next("promote_members").await;
-        Ok(tonic::Response::new(MemberResponse { failure, index: 7, note: None }))
-    }
-
-    async fn remove_members(&self, _: Request<RemoveMembersRequest>) -> Answered<MemberResponse> {
-        let failure = self.next("remove_members").await;
-        Ok(tonic::Response::new(MemberResponse { failure, index: 7, note: None }))
-    }
-
-    async fn transfer(&self, _: Request<TransferRequest>) -> Answered<TransferResponse> {
-        let failure = self.next("transfer").await;
-        Ok(tonic::Response::new(TransferResponse { failure, leader: 2 }))
-    }
-
-    async fn snapshot(&self, _: Request<SnapshotRequest>) -> Answered<SnapshotResponse> {
-        let failure = self.next("snapshot").await;
-        Ok(tonic::Response::new(SnapshotResponse { failure, index: 9, term: 2 }))
-    }
-}
-
-/// Starts a server. Returns where it is and what it was asked.
-async fn server(answers: Vec<Answer>) -> (String, Script) {
-    let script = Script { answers: Arc::new(Mutex::new(answers.into())), ..Script::default() };
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap().to_string();
-    let service = KvServer::new(script.clone()).max_decoding_message_size(1 << 20);
-    let server = tonic::transport::Server::builder().add_service(service);
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(listener)));
-    (address, script)
-}
 
 /// A server that reads until it has seen `needle`, and then closes the connection; each time.
 async fn server_that_hangs_up_after(needle: &'static str) -> (String, Arc<Mutex<u32>>) {
@@ -273,10 +164,7 @@ async fn two_nodes_that_name_each_other_are_not_asked_without_a_pause() {
     let first_address = first.local_addr().unwrap().to_string();
     let (second, at_second) =
         server(vec![Answer::Fails(Kind::NotLeader, Some(first_address.clone())); 1000]).await;
-    let script = Script::default();
-    *script.answers.lock().unwrap() = vec![Answer::Fails(Kind::NotLeader, Some(second.clone())); 1000].into();
-    let server = tonic::transport::Server::builder().add_service(KvServer::new(script.clone()));
-    tokio::spawn(server.serve_with_incoming(TcpListenerStream::new(first)));
+    let script = script::serve(first, vec![Answer::Fails(Kind::NotLeader, Some(second)); 1000]);
     let client = client(&[&first_address]).with_timeout(Duration::from_millis(500));
     let error = client.apply(put()).await.unwrap_err();
     assert!(matches!(error, ClientError::Unavailable { .. }), "{error}");

@@ -68,7 +68,7 @@ pub struct Summary {
     pub refused: u64,
     /// Batches that were acknowledged.
     pub batches: u64,
-    /// Times that a batch was sent again because its outcome was unknown.
+    /// Times that the outcome of a batch was unknown, so that it was sent again if there was time.
     pub unknown_retried: u64,
     /// How long it took.
     pub seconds: f64,
@@ -272,20 +272,26 @@ async fn send_batch(client: Client, batch: Batch) -> Sent {
 async fn put_all(client: &Client, puts: &[(u64, Command)], unknown: &mut u64) -> Result<(), ClientError> {
     let patience = client.timeout();
     let started = Instant::now();
+    // Once an outcome was unknown, only an acknowledgement can settle it.
+    let mut unsettled = None;
     loop {
         let left = patience.saturating_sub(started.elapsed());
         // A node that does not answer must not use up all of the time.
         let attempt = client.with_timeout(left.min((patience / 3).max(Duration::from_secs(1))));
         let batch = Command::Batch(puts.iter().map(|(_, put)| put.clone()).collect());
-        match attempt.apply(batch).await {
+        let error = match attempt.apply(batch).await {
             Ok(_) => return Ok(()),
-            Err(error @ (ClientError::Unknown { .. } | ClientError::Unavailable { .. })) => {
-                if patience <= started.elapsed() {
-                    return Err(error);
-                }
-                *unknown += u64::from(matches!(error, ClientError::Unknown { .. }));
+            Err(error @ ClientError::Unknown { .. }) => {
+                *unknown += 1;
+                unsettled = Some(error.clone());
+                error
             }
+            Err(error @ ClientError::Unavailable { .. }) => error,
             Err(error @ (ClientError::Refused(_) | ClientError::Failed(_))) => return Err(error),
+        };
+        // As for every retry, one without time to end is not begun.
+        if patience.mul_f64(0.75) <= started.elapsed() {
+            return Err(unsettled.unwrap_or(error));
         }
     }
 }
