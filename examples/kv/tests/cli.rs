@@ -253,6 +253,22 @@ fn the_benchmark_measures_writes_and_reads() {
 }
 
 #[test]
+fn a_node_says_where_it_serves() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut node = Node::new(folder.path(), 7);
+    node.address = "127.0.0.1:0".into();
+    node.start(&["--join", "--json", "--cluster", "c"]);
+    let ready: serde_json::Value = serde_json::from_str(&node.ready).unwrap();
+    assert_eq!((&ready["event"], &ready["id"], &ready["cluster"]), (&"ready".into(), &7.into(), &"c".into()));
+    node.address = ready["address"].as_str().unwrap().to_owned();
+    let status = node.kv(&["status", "--json"]);
+    assert_eq!(status.code, Some(1), "it waits to be added: {status:?}");
+    let status: serde_json::Value = serde_json::from_str(&status.out).unwrap();
+    assert_eq!(status["members"][0]["status"]["address"], ready["address"]);
+    assert_eq!(status["members"][0]["member"]["kind"], "no member yet");
+}
+
+#[test]
 fn completions_are_printed() {
     for shell in ["bash", "zsh", "fish"] {
         assert!(kv(&["completions", shell]).ok().contains("member"));

@@ -212,3 +212,33 @@ fn check_address(address: &str) -> Result<(), Failure> {
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn commands_that_other_clients_may_send_are_checked() {
+        let put = |key: &str| kv::Command::Put { key: key.into(), value: Vec::new() };
+        assert_eq!(check_command(&put("k")), Ok(()));
+        assert_eq!(check_command(&kv::Command::Batch(vec![put("k"), put("l")])), Ok(()));
+        for (wrong, says) in [
+            (put(""), "the key is empty"),
+            (kv::Command::Delete { key: String::new() }, "the key is empty"),
+            (kv::Command::Batch(vec![put("k"), put("")]), "the key is empty"),
+            (kv::Command::Batch(vec![kv::Command::Batch(Vec::new())]), "nested"),
+        ] {
+            let failure = check_command(&wrong).unwrap_err();
+            assert!(failure.text.contains(says), "{failure:?}");
+            assert_eq!(failure.kind(), proto::failure::Kind::Refused);
+        }
+    }
+
+    #[test]
+    fn a_member_is_added_only_where_peers_can_reach_it() {
+        assert_eq!(check_address("h:1"), Ok(()));
+        for wrong in ["h", "h:0", "0.0.0.0:1", "http://h:1"] {
+            assert_eq!(check_address(wrong).unwrap_err().kind(), proto::failure::Kind::Refused, "{wrong}");
+        }
+    }
+}

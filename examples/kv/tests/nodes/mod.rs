@@ -113,6 +113,8 @@ pub struct Node {
     pub id: u64,
     pub address: String,
     pub dir: PathBuf,
+    /// The line that it has printed when it began to serve.
+    pub ready: String,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -121,7 +123,7 @@ impl Node {
     pub fn new(folder: &Path, id: u64) -> Self {
         let dir = folder.join(format!("node{id}"));
         let log = folder.join(format!("node{id}.log"));
-        Self { id, address: free_address(), dir, log, child: None }
+        Self { id, address: free_address(), dir, ready: String::new(), log, child: None }
     }
 
     fn args(&self, more: &[&str]) -> Vec<String> {
@@ -165,7 +167,8 @@ impl Node {
             let _ = sender.send(line);
         });
         let line = ready.recv_timeout(PATIENCE).unwrap_or_default();
-        assert!(line.starts_with("ready"), "node {} is not ready: {line}\n{}", self.id, self.log());
+        assert!(line.contains("ready"), "node {} is not ready: {line}\n{}", self.id, self.log());
+        self.ready = line;
     }
 
     /// Starts it where it cannot start.
