@@ -278,6 +278,25 @@ impl Cluster {
         self.wait_until(what, timeout, |statuses| healthy_leader(&running, statuses).cloned()).await
     }
 
+    /// Waits for a request, but not for longer than all nodes run.
+    ///
+    /// # Errors
+    ///
+    /// That of the request, or a node has ended by itself.
+    pub(super) async fn while_running<T>(&mut self, request: impl Future<Output = Result<T>>) -> Result<T> {
+        let watch = async {
+            loop {
+                self.check_running()?;
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        tokio::select! {
+            biased;
+            answer = request => answer,
+            ended = watch => ended,
+        }
+    }
+
     fn check_running(&mut self) -> Result<()> {
         for (id, node) in &mut self.nodes {
             if let Some(status) = node.process.ended()? {

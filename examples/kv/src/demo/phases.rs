@@ -138,7 +138,9 @@ impl<'a> Demo<'a> {
 
         let add = async {
             cluster.add_node(ADDED)?;
-            let change = client.member_add(ADDED, cluster.address(ADDED)?, Some(TIMEOUT)).await?;
+            let address = cluster.address(ADDED)?.to_owned();
+            let request = async { Ok(client.member_add(ADDED, &address, Some(TIMEOUT)).await?) };
+            let change = cluster.while_running(request).await?;
             match change.note {
                 None => wait_caught_up(cluster, ADDED, TIMEOUT).await,
                 Some(note) => Err(Failure::negative(note)),
