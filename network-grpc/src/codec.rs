@@ -118,12 +118,34 @@ where
 
 fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
     let start = out.len();
-    let written = postcard::to_io(value, &mut *out).map(|_| ());
-    written.map_err(|error| {
+    postcard::serialize_with_flavor(value, Appended(out)).map_err(|error| {
         // What was written before the error must not become part of the next value.
         out.truncate(start);
         CodecError::new(error)
     })
+}
+
+/// Appends to a vector. A command is often one long run of bytes, which this takes with nothing in between.
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl postcard::ser_flavors::Flavor for Appended<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(data);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
+        self.0.push(data);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
 }
 
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {

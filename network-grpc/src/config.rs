@@ -44,7 +44,8 @@ pub struct GrpcConfig {
     /// An attempt never waits longer. A message that arrives from the peer ends the wait. At least `backoff_ms_min`,
     /// at most 600,000; default 1000.
     pub backoff_ms_max: u64,
-    /// How often a silent connection is tested. 10 to 3,600,000; default 2000.
+    /// How often a silent connection is tested, and a peer that could not be reached although there is nothing to send
+    /// to it. 10 to 3,600,000; default 2000.
     pub keepalive_interval_ms: u64,
     /// A connection is given up when such a test is not answered for so long. 10 to 3,600,000; default 5000.
     pub keepalive_timeout_ms: u64,

@@ -7,7 +7,8 @@
 use std::fmt;
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
 };
 
 /// Decodes a value whose parts are nested at most `levels` deep.
@@ -27,11 +28,13 @@ struct Limited<T> {
 
 impl<T> Limited<T> {
     /// `inner`, in the same level.
+    #[inline]
     fn beside<U>(&self, inner: U) -> Limited<U> {
         Limited { inner, levels: self.levels }
     }
 
     /// `inner`, one level down.
+    #[inline]
     fn below<U, E: Error>(&self, inner: U) -> Result<Limited<U>, E> {
         match self.levels.checked_sub(1) {
             Some(levels) => Ok(Limited { inner, levels }),
@@ -42,6 +45,7 @@ impl<T> Limited<T> {
 
 macro_rules! forward_deserialize {
     ($($method:ident($($argument:ident: $type:ty),*))*) => {$(
+        #[inline]
         fn $method<V: Visitor<'de>>(self, $($argument: $type,)* visitor: V) -> Result<V::Value, D::Error> {
             let visitor = self.beside(visitor);
             self.inner.$method($($argument,)* visitor)
@@ -75,6 +79,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Limited<D> {
 
 macro_rules! forward_visit {
     ($($method:ident($type:ty))*) => {$(
+        #[inline]
         fn $method<E: Error>(self, value: $type) -> Result<V::Value, E> {
             self.inner.$method(value)
         }
@@ -97,34 +102,41 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Limited<V> {
         visit_bytes(&[u8]) visit_borrowed_bytes(&'de [u8]) visit_byte_buf(Vec<u8>)
     }
 
+    #[inline]
     fn visit_none<E: Error>(self) -> Result<V::Value, E> {
         self.inner.visit_none()
     }
 
+    #[inline]
     fn visit_unit<E: Error>(self) -> Result<V::Value, E> {
         self.inner.visit_unit()
     }
 
+    #[inline]
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
         let deserializer = self.below(deserializer)?;
         self.inner.visit_some(deserializer)
     }
 
+    #[inline]
     fn visit_newtype_struct<D: Deserializer<'de>>(self, deserializer: D) -> Result<V::Value, D::Error> {
         let deserializer = self.below(deserializer)?;
         self.inner.visit_newtype_struct(deserializer)
     }
 
+    #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, elements: A) -> Result<V::Value, A::Error> {
         let elements = self.beside(elements);
         self.inner.visit_seq(elements)
     }
 
+    #[inline]
     fn visit_map<A: MapAccess<'de>>(self, pairs: A) -> Result<V::Value, A::Error> {
         let pairs = self.beside(pairs);
         self.inner.visit_map(pairs)
     }
 
+    #[inline]
     fn visit_enum<A: EnumAccess<'de>>(self, variant: A) -> Result<V::Value, A::Error> {
         let variant = self.beside(variant);
         self.inner.visit_enum(variant)
@@ -134,6 +146,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Limited<V> {
 impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Limited<S> {
     type Value = S::Value;
 
+    #[inline]
     fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<S::Value, D::Error> {
         let deserializer = self.below(deserializer)?;
         self.inner.deserialize(deserializer)
@@ -143,11 +156,13 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Limited<S> {
 impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Limited<A> {
     type Error = A::Error;
 
+    #[inline]
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
         let seed = self.beside(seed);
         self.inner.next_element_seed(seed)
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.inner.size_hint()
     }
@@ -156,16 +171,19 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Limited<A> {
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for Limited<A> {
     type Error = A::Error;
 
+    #[inline]
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
         let seed = self.beside(seed);
         self.inner.next_key_seed(seed)
     }
 
+    #[inline]
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, A::Error> {
         let seed = self.beside(seed);
         self.inner.next_value_seed(seed)
     }
 
+    #[inline]
     fn size_hint(&self) -> Option<usize> {
         self.inner.size_hint()
     }
@@ -175,6 +193,7 @@ impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Limited<A> {
     type Error = A::Error;
     type Variant = Limited<A::Variant>;
 
+    #[inline]
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
         let (value, variant) = self.inner.variant_seed(seed)?;
         Ok((value, Limited { inner: variant, levels: self.levels }))
@@ -184,20 +203,24 @@ impl<'de, A: EnumAccess<'de>> EnumAccess<'de> for Limited<A> {
 impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Limited<A> {
     type Error = A::Error;
 
+    #[inline]
     fn unit_variant(self) -> Result<(), A::Error> {
         self.inner.unit_variant()
     }
 
+    #[inline]
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<S::Value, A::Error> {
         let seed = self.beside(seed);
         self.inner.newtype_variant_seed(seed)
     }
 
+    #[inline]
     fn tuple_variant<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, A::Error> {
         let visitor = self.beside(visitor);
         self.inner.tuple_variant(len, visitor)
     }
 
+    #[inline]
     fn struct_variant<V: Visitor<'de>>(
         self,
         fields: &'static [&'static str],
@@ -212,7 +235,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Limited<A> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use serde::Serialize;
+    use serde::{Deserialize, Serialize};
 
     use super::*;
 

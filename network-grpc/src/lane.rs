@@ -59,8 +59,12 @@ impl<C: TypeConfig, K: Codec<C>> LaneTask<C, K> {
         let mut backoff = Backoff::new(config.backoff_ms_min, config.backoff_ms_max);
         let mut address = self.peer.address();
         loop {
-            // Nobody is called before there is something to say.
-            self.link().queue.filled().await;
+            // Nobody is called before there is something to say, or a failure to be confirmed or forgotten.
+            let has_messages = tokio::select! {
+                biased;
+                () = self.link().queue.filled() => true,
+                () = self.time_to_test() => false,
+            };
             let mut opened = None;
             let end = self.call(&mut address, &mut opened).await;
             self.link().closed();
@@ -71,7 +75,11 @@ impl<C: TypeConfig, K: Codec<C>> LaneTask<C, K> {
             match end {
                 End::Moved => backoff.reset(),
                 End::Failed(kind, text) => {
-                    self.link().failed(kind, text);
+                    if has_messages || opened.is_some() {
+                        self.link().failed(kind, text);
+                    } else {
+                        self.link().failed_again(kind, text);
+                    }
                     self.reporter.report_unreachable(self.peer.id);
                     if opened.is_none() {
                         // By the time the peer is back, what waits now is stale.
@@ -81,6 +89,15 @@ impl<C: TypeConfig, K: Codec<C>> LaneTask<C, K> {
                 }
             }
         }
+    }
+
+    /// Resolves after a while if the last attempt failed. A peer that this node has nothing to say to may be back, and
+    /// those who look at [`last_error`](crate::GrpcNetwork::last_error) should not be told otherwise for ever.
+    async fn time_to_test(&self) {
+        if !self.link().has_failed() {
+            std::future::pending::<()>().await;
+        }
+        tokio::time::sleep(self.local.config.keepalive_interval()).await;
     }
 
     /// Waits for the next attempt. A new address is tried at once.

@@ -1,7 +1,7 @@
 //! What this node knows of one peer: its address, the lanes to it, and what went wrong last.
 
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use openconsensus::{Message, TypeConfig};
@@ -192,7 +192,7 @@ impl<C: TypeConfig> Peer<C> {
         }
     }
 
-    fn advertised(&self) -> std::sync::MutexGuard<'_, Option<Arc<str>>> {
+    fn advertised(&self) -> MutexGuard<'_, Option<Arc<str>>> {
         self.advertised.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -218,8 +218,7 @@ impl<C: TypeConfig> Link<C> {
     /// The peer listens: what went wrong before is over.
     pub(crate) fn opened(&self) {
         self.connected.store(true, Ordering::Relaxed);
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        *trouble = Trouble::default();
+        *self.trouble() = Trouble::default();
     }
 
     pub(crate) fn closed(&self) {
@@ -241,7 +240,7 @@ impl<C: TypeConfig> Link<C> {
 
     /// Remembers what went wrong, and writes it to the log if that has not been done lately.
     pub(crate) fn failed(&self, kind: PeerErrorKind, text: String) {
-        let mut trouble = self.trouble.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut trouble = self.trouble();
         let is_news = match trouble.logged {
             None => true,
             Some((logged, at)) => logged != kind || LOG_INTERVAL <= at.elapsed(),
@@ -260,7 +259,23 @@ impl<C: TypeConfig> Link<C> {
         trouble.error = Some(PeerError { kind, text, at: SystemTime::now() });
     }
 
+    /// Remembers what still is wrong with a peer that nothing is to be sent to. It may have left for good, so it is no
+    /// news.
+    pub(crate) fn failed_again(&self, kind: PeerErrorKind, text: String) {
+        tracing::debug!("{text}");
+        self.trouble().error = Some(PeerError { kind, text, at: SystemTime::now() });
+    }
+
+    /// Whether something went wrong that no later success has made obsolete.
+    pub(crate) fn has_failed(&self) -> bool {
+        self.trouble().error.is_some()
+    }
+
     fn error(&self) -> Option<PeerError> {
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).error.clone()
+        self.trouble().error.clone()
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Trouble> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

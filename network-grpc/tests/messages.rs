@@ -257,3 +257,16 @@ async fn a_connection_that_falls_silent_is_replaced() {
     link.thaw();
     a.heartbeat_until(2, &link.address, "heartbeats again", || before + 3 <= rounds()).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failure_is_forgotten_when_the_peer_is_back_though_nothing_is_sent() {
+    let limits = GrpcConfig { keepalive_interval_ms: 50, ..config() };
+    let a = Node::start_with(1, limits, Recorder::default(), "127.0.0.1:0").await;
+    let address = free_address();
+    a.network.send(2, Some(&address), vec![heartbeat(1)]);
+    eventually("the failure", || a.network.last_error(2).is_some()).await;
+    let b = Node::start_with(2, config(), Recorder::default(), &address).await;
+    eventually("a connection", || a.network.last_error(2).is_none()).await;
+    assert!(a.network.peers()[&2].urgent_connected);
+    assert!(b.recorder.heard().urgent.is_empty());
+}
