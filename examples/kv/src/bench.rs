@@ -36,7 +36,7 @@ pub struct BenchArgs {
     /// How many requests to make in all, instead of a duration
     #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
     count: Option<u64>,
-    /// How many different keys are used, named bench-<number>
+    /// How many different keys are used, named bench-0, bench-1 and so on
     #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..))]
     keys: u64,
     /// Print JSON
