@@ -84,7 +84,7 @@ fn disturb(cluster: &mut Cluster, chance: &mut Chance) {
             }
         }
         54..64 if is_alive => {
-            drop(cluster.write_many(id, &vec![chance.next(); 1 + chance.below(3) as usize]))
+            let _ = cluster.write_many(id, &vec![chance.next(); 1 + chance.below(3) as usize]);
         }
         64..67 if is_alive => drop(cluster.read(id)),
         67..70 => slow_down_or_speed_up(cluster, chance, id),
