@@ -9,7 +9,7 @@ use futures::channel::oneshot;
 
 use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteId};
 use crate::entry::Index;
-use crate::error::{Fatal, ReadError, WriteError};
+use crate::error::{Fatal, WriteError};
 use crate::message::Message;
 use crate::network::RaftNetwork;
 use crate::runtime::AsyncRuntime;
@@ -18,7 +18,7 @@ use crate::type_config::TypeConfig;
 use super::alarm::Alarm;
 use super::apply_loop::Work;
 use super::inbox::Inbox;
-use super::item::{Item, Request};
+use super::item::{Item, Reader, Request};
 use super::log_loop::LogQueue;
 use super::pending::Pending;
 use super::publish::Publisher;
@@ -65,7 +65,7 @@ struct Gathered<C: TypeConfig> {
     /// Kept back while leadership is being transferred.
     commands: Vec<C::Command>,
     writers: VecDeque<Waiter<C>>,
-    readers: Vec<oneshot::Sender<Result<Index, ReadError<C>>>>,
+    readers: Vec<Reader<C>>,
 }
 
 impl<C, R, N> Core<C, R, N>
@@ -165,7 +165,7 @@ where
                 self.gathered.commands.extend(commands);
                 self.gathered.writers.push_back(waiter);
             }
-            Item::Read { reply } => self.gathered.readers.push(reply),
+            Item::Read { reader } => self.gathered.readers.push(reader),
             Item::Receive { from, messages, permit } => {
                 for message in messages {
                     self.engine.step(now, Input::Receive { from, message });
@@ -363,7 +363,7 @@ pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
         Item::Write { waiter, .. } | Item::WriteMany { waiter, .. } => {
             waiter.fail(WriteError::Fatal(reason.clone()));
         }
-        Item::Read { reply } => drop(reply.send(Err(reason.clone().into()))),
+        Item::Read { reader } => reader.answer(Err(reason.clone().into())),
         Item::Request(request) => match *request {
             Request::Initialize { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
             Request::ChangeMembership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),

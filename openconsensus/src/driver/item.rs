@@ -22,7 +22,7 @@ pub(crate) enum Item<C: TypeConfig> {
     /// A client wants commands to be appended one behind the other.
     WriteMany { commands: Vec<C::Command>, waiter: Waiter<C> },
     /// A client wants to read.
-    Read { reply: oneshot::Sender<Result<Index, ReadError<C>>> },
+    Read { reader: Reader<C> },
     /// Messages of a peer. The permit is given back when the engine has seen them.
     Receive { from: C::NodeId, messages: Vec<Message<C>>, permit: Permit },
     /// A request that is rare: boxed, so that the others are small.
@@ -35,6 +35,16 @@ pub(crate) enum Item<C: TypeConfig> {
     SnapshotInstalled { id: SnapshotId, installed: bool },
     /// Something that only the engine has to know.
     Input(Input<C>),
+}
+
+/// Waits for leave to read.
+pub(crate) struct Reader<C: TypeConfig>(pub(crate) oneshot::Sender<Result<Index, ReadError<C>>>);
+
+impl<C: TypeConfig> Reader<C> {
+    /// Who does not listen any more does not want to know.
+    pub(super) fn answer(self, result: Result<Index, ReadError<C>>) {
+        drop(self.0.send(result));
+    }
 }
 
 /// What an operator or a peer asks for.

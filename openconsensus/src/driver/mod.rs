@@ -42,7 +42,7 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::poll_fn;
 
-pub(crate) use item::{Item, Request};
+pub(crate) use item::{Item, Reader, Request};
 pub(crate) use limit::Permit;
 pub(crate) use shared::{Clock, Shared};
 pub(crate) use sync::lock;

@@ -14,6 +14,7 @@ use crate::message::{InstallSnapshotResponse, SnapshotMeta};
 use crate::runtime::SnapshotStream;
 use crate::type_config::TypeConfig;
 
+use super::item::Reader;
 use super::waiters::{Batch, Waiter};
 
 /// Who waits for the reply to one request.
@@ -21,7 +22,7 @@ pub(super) enum Asker<C: TypeConfig> {
     /// All writers whose commands were handed over in one turn.
     Write(VecDeque<Waiter<C>>),
     /// All readers of one turn.
-    Read(Vec<oneshot::Sender<Result<Index, ReadError<C>>>>),
+    Read(Vec<Reader<C>>),
     Initialize(oneshot::Sender<Result<(), InitializeError<C>>>),
     ChangeMembership(oneshot::Sender<Result<LogId, ChangeMembershipError<C>>>),
     TransferLeadership(oneshot::Sender<Result<C::NodeId, TransferError<C>>>),
@@ -38,7 +39,7 @@ pub(super) struct Requests<C: TypeConfig> {
     last: RequestId,
     askers: BTreeMap<RequestId, Asker<C>>,
     /// Readers whose index is known and not applied yet.
-    readers: BTreeMap<Index, Vec<oneshot::Sender<Result<Index, ReadError<C>>>>>,
+    readers: BTreeMap<Index, Vec<Reader<C>>>,
     /// Entries up to here are applied.
     applied: Index,
 }
@@ -84,7 +85,7 @@ impl<C: TypeConfig> Requests<C> {
             (Asker::Read(readers), Reply::ReadReady { index }) => self.ready_to_read(index, readers),
             (Asker::Read(readers), Reply::ReadFailed { leader }) => {
                 for reader in readers {
-                    drop(reader.send(Err(ReadError::NotConfirmed { leader: leader.clone() })));
+                    reader.answer(Err(ReadError::NotConfirmed { leader: leader.clone() }));
                 }
             }
             (Asker::Initialize(asker), Reply::Initialized) => drop(asker.send(Ok(()))),
@@ -107,10 +108,10 @@ impl<C: TypeConfig> Requests<C> {
         None
     }
 
-    fn ready_to_read(&mut self, index: Index, readers: Vec<oneshot::Sender<Result<Index, ReadError<C>>>>) {
+    fn ready_to_read(&mut self, index: Index, readers: Vec<Reader<C>>) {
         if index <= self.applied {
             for reader in readers {
-                drop(reader.send(Ok(self.applied)));
+                reader.answer(Ok(self.applied));
             }
         } else {
             self.readers.entry(index).or_default().extend(readers);
@@ -124,7 +125,7 @@ impl<C: TypeConfig> Requests<C> {
             && *first.key() <= applied
         {
             for reader in first.remove() {
-                drop(reader.send(Ok(applied)));
+                reader.answer(Ok(applied));
             }
         }
     }
@@ -163,9 +164,9 @@ fn refuse<C: TypeConfig>(waiters: VecDeque<Waiter<C>>, leader: Option<LeaderHint
     }
 }
 
-fn fail_readers<C: TypeConfig>(readers: Vec<oneshot::Sender<Result<Index, ReadError<C>>>>, reason: &Fatal) {
+fn fail_readers<C: TypeConfig>(readers: Vec<Reader<C>>, reason: &Fatal) {
     for reader in readers {
-        drop(reader.send(Err(reason.clone().into())));
+        reader.answer(Err(reason.clone().into()));
     }
 }
 
@@ -181,7 +182,7 @@ mod tests {
         let mut requests = Requests::<U64>::new(3);
         let ask = |requests: &mut Requests<U64>, index| {
             let (reply, receiver) = oneshot::channel();
-            let request = requests.add(Asker::Read(vec![reply]));
+            let request = requests.add(Asker::Read(vec![Reader(reply)]));
             assert!(requests.answer(request, Reply::ReadReady { index }).is_none());
             receiver
         };

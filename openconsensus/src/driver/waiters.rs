@@ -280,6 +280,7 @@ pub(super) mod tests {
     use crate::driver::limit::Limit;
     use crate::testing::U64;
 
+    type ManyReply = oneshot::Receiver<Result<ManyResponses<U64>, WriteError<U64>>>;
     pub(in crate::driver) type OneReply = oneshot::Receiver<Result<u64, WriteError<U64>>>;
 
     /// All permits are of one limit, which never holds anybody up.
@@ -307,7 +308,7 @@ pub(super) mod tests {
         range.map(|index| (LogId::new(term, index), Some(index * 10))).collect()
     }
 
-    fn many(count: usize) -> (Waiter<U64>, oneshot::Receiver<Result<ManyResponses<U64>, WriteError<U64>>>) {
+    fn many(count: usize) -> (Waiter<U64>, ManyReply) {
         let (reply, receiver) = oneshot::channel();
         (Waiter::many(count, reply, permit()), receiver)
     }

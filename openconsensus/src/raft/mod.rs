@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 use futures::channel::oneshot;
 
 use crate::config::Config;
-use crate::driver::{self, Item, ManyResponses, Permit, Shared, Waiter};
+use crate::driver::{self, Item, ManyResponses, Permit, Reader, Shared, Waiter};
 use crate::entry::{Entry, Index, LogId};
 use crate::error::{Fatal, ReadError, StartError, WriteError};
 use crate::network::RaftNetwork;
@@ -196,7 +196,7 @@ impl<C: TypeConfig> Raft<C> {
     /// [`read_timeout_ms`](Config::read_timeout_ms). Reads are always safe to retry.
     pub async fn read(&self) -> Result<Index, ReadError<C>> {
         let (reply, index) = oneshot::channel();
-        self.push(Item::Read { reply })?;
+        self.push(Item::Read { reader: Reader(reply) })?;
         index.await.unwrap_or_else(|_| Err(self.shared().reason().into()))
     }
 
