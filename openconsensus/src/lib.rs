@@ -55,6 +55,7 @@ mod message;
 mod metrics;
 mod network;
 mod raft;
+mod request_network;
 mod runtime;
 mod storage;
 #[cfg(test)]
@@ -76,6 +77,7 @@ pub use message::{
 pub use metrics::{Counters, PeerMetrics, ProgressName, RaftMetrics, RoleName};
 pub use network::{NetworkError, RaftNetwork};
 pub use raft::{MetricsWatch, Raft, Wait, WeakRaft};
+pub use request_network::{RequestNetwork, RequestNetworkLimits, RequestTransport};
 #[cfg(feature = "tokio")]
 pub use runtime::TokioRuntime;
 pub use runtime::{

@@ -21,18 +21,19 @@ fn three_nodes_live_on_one_thread_with_stores_that_are_not_send() {
     assert!(<small_cluster::Adder as NotSend<_>>::HOLDS);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
-        let cluster = Cluster::of_three().await;
-        let leader = cluster.leader().await;
-        for sum in 1..=100 {
-            assert_eq!(leader.write(1).await, Ok(sum));
-        }
-        for id in 1..=3 {
-            cluster.raft(id).read().await.unwrap();
-            assert_eq!(cluster.sum(id), 100);
-        }
-        drop(leader);
-        for id in 1..=3 {
-            cluster.stop(id).await;
+        for cluster in [Cluster::of_three().await, Cluster::of_three_by_requests().await] {
+            let leader = cluster.leader().await;
+            for sum in 1..=100 {
+                assert_eq!(leader.write(1).await, Ok(sum));
+            }
+            for id in 1..=3 {
+                cluster.raft(id).read().await.unwrap();
+                assert_eq!(cluster.sum(id), 100);
+            }
+            drop(leader);
+            for id in 1..=3 {
+                cluster.stop(id).await;
+            }
         }
     });
 }

@@ -74,29 +74,35 @@ fn leadership_is_handed_over_while_writers_wait() {
 
 #[test]
 fn a_learner_is_added_by_a_snapshot_promoted_and_removed() {
-    run(async {
-        let mut cluster = Cluster::of_three().await;
-        let leader = cluster.leader().await;
-        leader.write_many(vec![1; 100]).await.unwrap();
-        let snapshot = leader.snapshot().await.unwrap();
-        assert!(100 < snapshot.last.index);
+    run(async { replace_a_node(Cluster::of_three().await).await });
+}
 
-        cluster.start(4, Config::default()).await;
-        leader.add_learner(4, (), Some(PATIENCE)).await.unwrap();
-        // Once more does no harm.
-        leader.add_learner(4, (), Some(PATIENCE)).await.unwrap();
-        let at = leader.promote([4]).await.unwrap();
-        cluster.raft(4).wait(PATIENCE).membership("node 4 to vote", |all| all.is_voter(4)).await.unwrap();
-        cluster.raft(4).read().await.unwrap();
-        assert_eq!(cluster.sum(4), 100);
+#[test]
+fn nodes_can_talk_by_requests() {
+    run(async { replace_a_node(Cluster::of_three_by_requests().await).await });
+}
 
-        let remove = || MembershipChange::Remove([4].into());
-        let outdated = leader.change_membership(remove(), Some(snapshot.membership.log_id)).await;
-        let mismatch = ChangeMembershipError::Mismatch { expected: snapshot.membership.log_id, actual: at };
-        assert_eq!(outdated, Err(mismatch));
-        leader.change_membership(remove(), Some(at)).await.unwrap();
-        assert!(!leader.metrics().latest().membership.membership.is_member(4));
-    });
+async fn replace_a_node(mut cluster: Cluster) {
+    let leader = cluster.leader().await;
+    leader.write_many(vec![1; 100]).await.unwrap();
+    let snapshot = leader.snapshot().await.unwrap();
+    assert!(100 < snapshot.last.index);
+
+    cluster.start(4, Config::default()).await;
+    leader.add_learner(4, (), Some(PATIENCE)).await.unwrap();
+    // Once more does no harm.
+    leader.add_learner(4, (), Some(PATIENCE)).await.unwrap();
+    let at = leader.promote([4]).await.unwrap();
+    cluster.raft(4).wait(PATIENCE).membership("node 4 to vote", |all| all.is_voter(4)).await.unwrap();
+    cluster.raft(4).read().await.unwrap();
+    assert_eq!(cluster.sum(4), 100);
+
+    let remove = || MembershipChange::Remove([4].into());
+    let outdated = leader.change_membership(remove(), Some(snapshot.membership.log_id)).await;
+    let mismatch = ChangeMembershipError::Mismatch { expected: snapshot.membership.log_id, actual: at };
+    assert_eq!(outdated, Err(mismatch));
+    leader.change_membership(remove(), Some(at)).await.unwrap();
+    assert!(!leader.metrics().latest().membership.membership.is_member(4));
 }
 
 #[test]

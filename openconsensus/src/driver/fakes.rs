@@ -61,6 +61,11 @@ impl FakeRuntime {
         lock(&self.state).timers_made
     }
 
+    /// How many tasks have not ended.
+    pub(crate) fn tasks(&self) -> usize {
+        lock(&self.state).tasks.len()
+    }
+
     pub(crate) fn advance(&self, by: Duration) {
         let due: Vec<Waker> = {
             let mut state = lock(&self.state);

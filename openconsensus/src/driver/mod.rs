@@ -19,7 +19,7 @@ mod apply_loop;
 mod catch_up;
 mod core_loop;
 #[cfg(test)]
-mod fakes;
+pub(crate) mod fakes;
 mod inbox;
 mod item;
 mod limit;

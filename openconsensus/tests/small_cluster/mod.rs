@@ -12,8 +12,8 @@ use futures::{StreamExt, stream};
 use openconsensus::{
     AppliedState, ApplyBatch, BoxFuture, Config, Entries, Entry, HardState, Index, InstallSnapshot,
     InstallSnapshotResponse, LogId, LogState, MaybeSend, Message, NetworkError, Raft, RaftLogReader,
-    RaftLogStorage, RaftNetwork, RaftStateMachine, Snapshot, SnapshotMeta, SnapshotStream, TokioRuntime,
-    TypeConfig, snapshot_stream,
+    RaftLogStorage, RaftNetwork, RaftStateMachine, RequestNetwork, RequestNetworkLimits, RequestTransport,
+    Snapshot, SnapshotMeta, SnapshotStream, TokioRuntime, TypeConfig, snapshot_stream,
 };
 
 /// Longer than anything that works takes.
@@ -245,9 +245,31 @@ impl RaftNetwork<Sum> for Network {
     }
 }
 
+/// The same, by requests.
+impl RequestTransport<Sum> for Network {
+    async fn deliver(&self, peer: u64, _node: &(), messages: Vec<Message<Sum>>) -> Result<(), NetworkError> {
+        let node = self.hub.with(|hub| hub.nodes.get(&peer).cloned());
+        let gone = |error: &str| NetworkError::Unreachable(openconsensus::AnyError::error(error));
+        let node = node.ok_or_else(|| gone("no such node"))?;
+        node.receive(self.id, messages).await.map_err(|fatal| gone(&fatal.to_string()))
+    }
+
+    async fn deliver_snapshot(
+        &self,
+        peer: u64,
+        node: &(),
+        request: InstallSnapshot<Sum>,
+        data: SnapshotStream,
+    ) -> Result<InstallSnapshotResponse, NetworkError> {
+        self.send_snapshot(peer, node, request, data).await
+    }
+}
+
 /// Nodes and what they have stored.
 #[derive(Default)]
 pub(crate) struct Cluster {
+    /// Whether the nodes talk by requests.
+    by_requests: bool,
     hub: Shared<Hub>,
     logs: BTreeMap<u64, Log>,
     machines: BTreeMap<u64, Adder>,
@@ -256,7 +278,16 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Three voters that run and have a leader.
     pub(crate) async fn of_three() -> Self {
-        let mut cluster = Self::default();
+        Self::default().with_three().await
+    }
+
+    /// As [`of_three`](Self::of_three), talking by requests.
+    pub(crate) async fn of_three_by_requests() -> Self {
+        Self { by_requests: true, ..Self::default() }.with_three().await
+    }
+
+    async fn with_three(self) -> Self {
+        let mut cluster = self;
         for id in 1..=3 {
             cluster.start(id, Config::default()).await;
         }
@@ -273,7 +304,15 @@ impl Cluster {
         let machine = Adder { snapshot, ..Adder::default() };
         self.machines.insert(id, machine.clone());
         let network = Network { id, hub: self.hub.clone() };
-        let raft = Raft::start(id, config, TokioRuntime, network, log, machine).await.unwrap();
+        let raft = if self.by_requests {
+            let network = RequestNetwork::new(TokioRuntime, network, RequestNetworkLimits::default());
+            (1..9).for_each(|peer| network.remember(peer, ()));
+            let raft = Raft::start(id, config, TokioRuntime, network.clone(), log, machine).await.unwrap();
+            network.attach(&raft);
+            raft
+        } else {
+            Raft::start(id, config, TokioRuntime, network, log, machine).await.unwrap()
+        };
         let (sender, mut receiver) = unbounded();
         self.hub.with(|hub| {
             hub.inboxes.insert(id, sender);
