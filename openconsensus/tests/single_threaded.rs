@@ -17,8 +17,8 @@ impl<T: Send> NotSend<IfSend> for T {}
 
 #[test]
 fn three_nodes_live_on_one_thread_with_stores_that_are_not_send() {
-    assert!(<small_cluster::Log as NotSend<_>>::HOLDS);
-    assert!(<small_cluster::Adder as NotSend<_>>::HOLDS);
+    const { assert!(<small_cluster::Log as NotSend<_>>::HOLDS) };
+    const { assert!(<small_cluster::Adder as NotSend<_>>::HOLDS) };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     LocalSet::new().block_on(&runtime, async {
         for cluster in [Cluster::of_three().await, Cluster::of_three_by_requests().await] {
