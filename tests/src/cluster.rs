@@ -241,7 +241,8 @@ impl Cluster {
         Client::new(self.clone())
     }
 
-    /// Waits until one of the running nodes leads, and a quorum of its voters follows it.
+    /// Waits until one of the running nodes leads, a quorum of its voters follows it, and an entry of its term is
+    /// applied: then it is ready for anything.
     pub async fn leader(&self) -> u64 {
         self.leader_among(&self.running()).await
     }
@@ -269,6 +270,7 @@ impl Cluster {
             };
             leader.fatal.is_none()
                 && leader.role == RoleName::Leader
+                && leader.applied.term == leader.term
                 && leader.membership.membership.is_quorum(follows)
         };
         metrics.keys().copied().find(|id| leads(id))

@@ -98,7 +98,8 @@ impl Nodes {
         let metrics: Vec<_> = self.running.lock().await.values().map(|node| node.raft.metrics()).collect();
         eventually("a leader", || {
             let seen: Vec<_> = metrics.iter().map(openconsensus::MetricsWatch::latest).collect();
-            let leader = seen[0].leader.filter(|leader| seen.iter().any(|node| node.id == *leader));
+            let is_ready = |id: u64| seen.iter().any(|node| node.id == id && node.applied.term == node.term);
+            let leader = seen[0].leader.filter(|leader| is_ready(*leader));
             let agree = seen.iter().all(|node| node.leader == leader && node.term == seen[0].term);
             leader.filter(|_| agree).ok_or(seen)
         })

@@ -12,13 +12,16 @@ use openconsensus::{Config, MembershipChange};
 use openconsensus_memstore::kv::Kv;
 use openconsensus_tests::{Cluster, ClusterOptions, LinkFaults, Load, Register, StateKind};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 /// Nodes that there are; the first three are voters at first.
 const NODES: u64 = 5;
 
 /// How long things go wrong, before everything is healed and checked.
 const DURATION: Duration = Duration::from_secs(5);
+
+/// How long a whole run may take.
+const DURATION_MAX: Duration = Duration::from_secs(60);
 
 /// Says how to repeat a run that fails.
 struct SeedReport(u64);
@@ -53,6 +56,11 @@ async fn churn(state: StateKind) {
         Err(_) => fastrand::u64(..),
     };
     let report = SeedReport(seed);
+    timeout(DURATION_MAX, churn_with(state, seed)).await.expect("the run comes to an end");
+    drop(report);
+}
+
+async fn churn_with(state: StateKind, seed: u64) {
     let config = Config {
         election_timeout_ms_min: 200,
         election_timeout_ms_max: 400,
@@ -91,7 +99,6 @@ async fn churn(state: StateKind) {
     for id in members {
         history.check(&cluster.reader(id).view());
     }
-    drop(report);
 }
 
 /// A register with a writer, and readers on every node.
@@ -154,7 +161,7 @@ impl Churn {
         let is_running = self.cluster.running().contains(&node);
         match self.random.u32(0..14) {
             0 | 1 if is_running && 2 < self.cluster.running().len() => self.cluster.crash(node).await,
-            2 if is_running && 2 < self.cluster.running().len() => self.cluster.stop(node).await,
+            2 if is_running && 2 < self.cluster.running().len() => self.stop(node).await,
             0..=4 => self.start_all().await,
             5 => network.isolate(node),
             6 if node != other => network.cut_one_way(node, other),
@@ -175,7 +182,7 @@ impl Churn {
     async fn revive_failed(&self) {
         for id in self.cluster.running() {
             if self.cluster.metrics(id).fatal.is_some() {
-                self.cluster.stop(id).await;
+                self.stop(id).await;
                 self.cluster.start(id).await;
             }
         }
@@ -184,6 +191,7 @@ impl Churn {
     async fn start_all(&self) {
         let running: BTreeSet<u64> = self.cluster.running().into_iter().collect();
         for id in (1..=NODES).filter(|id| !running.contains(id)) {
+            self.release_stores_of(id);
             self.cluster.start(id).await;
         }
     }
@@ -199,12 +207,20 @@ impl Churn {
     }
 
     fn release_stores(&self) {
-        for id in 1..=NODES {
-            for faults in [self.cluster.log_faults(id), self.cluster.machine_faults(id)] {
-                faults.release();
-                faults.slow_down(Duration::ZERO);
-            }
+        (1..=NODES).for_each(|id| self.release_stores_of(id));
+    }
+
+    fn release_stores_of(&self, id: u64) {
+        for faults in [self.cluster.log_faults(id), self.cluster.machine_faults(id)] {
+            faults.release();
+            faults.slow_down(Duration::ZERO);
         }
+    }
+
+    /// Stops a node. It waits for what its stores are doing, so they must not be stalled.
+    async fn stop(&self, id: u64) {
+        self.release_stores_of(id);
+        self.cluster.stop(id).await;
     }
 
     fn ask_for_snapshot(&mut self, id: u64) {
