@@ -130,7 +130,7 @@ pub(super) fn one_checksum(checksums: &[Checksum]) -> Result<Checksum, String> {
     }
     let each: Vec<String> = checksums
         .iter()
-        .map(|c| format!("node {} has {:016x} at entry {}", c.node, c.checksum, c.applied))
+        .map(|c| format!("node {} has {:08x} at entry {}", c.node, c.checksum, c.applied))
         .collect();
     Err(format!("the state machines differ: {}", each.join(", ")))
 }
@@ -234,12 +234,12 @@ mod tests {
         differing[2].checksum = 0xabce;
         assert_eq!(
             one_checksum(&differing).unwrap_err(),
-            "the state machines differ: node 1 has 000000000000abcd at entry 10, node 2 has 000000000000abcd at entry 10, \
-             node 3 has 000000000000abce at entry 10"
+            "the state machines differ: node 1 has 0000abcd at entry 10, node 2 has 0000abcd at entry 10, \
+             node 3 has 0000abce at entry 10"
         );
         let mut elsewhere = checksums;
         elsewhere[1].applied = 9;
-        assert!(one_checksum(&elsewhere).unwrap_err().contains("node 2 has 000000000000abcd at entry 9"));
+        assert!(one_checksum(&elsewhere).unwrap_err().contains("node 2 has 0000abcd at entry 9"));
         assert!(one_checksum(&[]).is_err());
     }
 }

@@ -18,6 +18,9 @@ pub(super) const KEY_PREFIX: &str = "~demo/";
 /// How many keys a client changes in turn.
 const SLOTS: usize = 64;
 
+/// How often the count of operations is looked at.
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
+
 /// How long one operation may take, retries included.
 const OPERATION_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -102,6 +105,30 @@ impl Load {
             });
         }
         Self { clients, model: model.clone(), stop, tasks, started: Instant::now() }
+    }
+
+    /// Returns when so many more operations have succeeded.
+    ///
+    /// # Errors
+    ///
+    /// They have not within `timeout`.
+    pub(super) async fn go_on(&self, operations: u64, timeout: Duration) -> Result<()> {
+        let done = || {
+            let tally = self.model.lock().tally();
+            tally.acknowledged + tally.reads
+        };
+        let start = done();
+        let enough = async {
+            while done() < start + operations {
+                tokio::time::sleep(POLL_INTERVAL).await;
+            }
+        };
+        tokio::time::timeout(timeout, enough).await.map_err(|_| {
+            let (count, seconds) = (done() - start, timeout.as_secs_f32());
+            let message =
+                format!("{count} of {operations} operations of the clients succeeded in {seconds} s");
+            Failure::negative(message)
+        })
     }
 
     /// Lets every client end the operation that it is at, and sums up.

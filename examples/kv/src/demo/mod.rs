@@ -4,6 +4,7 @@
 //! node is added, another removed, leadership is transferred, all nodes are stopped and started again. Then everything
 //! that was acknowledged is read back through every node.
 
+mod changes;
 mod check;
 mod cluster;
 mod import;

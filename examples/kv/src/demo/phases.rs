@@ -4,17 +4,18 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::DemoArgs;
+use super::changes::{Attempts, Changes};
 use super::check::Promises;
-use super::cluster::{Cluster, current_leader};
+use super::cluster::Cluster;
 use super::import::{Import, SharedImported};
 use super::input::{self, Input};
-use super::kill::{Prober, kill_leader, millis, wait_caught_up};
+use super::kill::{Prober, kill_leader, millis};
 use super::load::{Load, SharedModel};
 use super::report::{ChangeFigures, Report};
 use super::ui::Ui;
 use super::verify::verify;
 use crate::client::{Client, ClientOptions};
-use crate::outcome::{Failure, Result};
+use crate::outcome::Result;
 
 /// How many nodes there are.
 pub(super) const NODES: u64 = 3;
@@ -27,6 +28,12 @@ pub(super) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// So many of a hundred lines are imported before the first kill, and as many during the kills.
 const FIRST_PERCENT: usize = 40;
+
+/// Between two blows the clients get time for one operation for so many lines.
+const LINES_PER_OPERATION: usize = 25;
+
+/// But for no more operations than these.
+const OPERATIONS_MAX: u64 = 4000;
 
 /// At most so many contradictions that were seen under load are listed.
 const LISTED_MAX: usize = 20;
@@ -88,9 +95,9 @@ impl<'a> Demo<'a> {
         let first = import.lines() * FIRST_PERCENT / 100;
         let name = format!("importing {first} lines beside {clients} clients");
         let took = ui.phase(&name, undisturbed(&mut import, first)).await?;
-        self.kills(cluster, &mut import, first).await?;
+        self.kills(cluster, &mut import, first, &load).await?;
         import.open(import.lines());
-        self.change_membership(cluster, &client).await?;
+        self.change_membership(cluster, &client, &load, operations(&import)).await?;
 
         self.report.import = ui.phase("importing the rest", import.finish((first, took))).await?;
         self.report.import.malformed = input.malformed;
@@ -107,7 +114,14 @@ impl<'a> Demo<'a> {
     }
 
     /// Kills the leader as often as asked, each time in the middle of a part of the import.
-    async fn kills(&mut self, cluster: &mut Cluster, import: &mut Import, first: usize) -> Result<()> {
+    async fn kills(
+        &mut self,
+        cluster: &mut Cluster,
+        import: &mut Import,
+        first: usize,
+        load: &Load,
+    ) -> Result<()> {
+        let operations = operations(import);
         let mut prober = Prober::new("kill", &self.model);
         let kills = self.args.kills as usize;
         for kill in 0..kills {
@@ -115,6 +129,7 @@ impl<'a> Demo<'a> {
             let end = first + first * (kill + 1) / kills;
             let name = format!("killing the leader, {} of {kills}", kill + 1);
             let work = async {
+                load.go_on(operations, TIMEOUT).await?;
                 import.open(end);
                 import.reached(start + (end - start) / 3, TIMEOUT).await?;
                 let figures = kill_leader(cluster, &mut prober, TIMEOUT).await?;
@@ -130,66 +145,55 @@ impl<'a> Demo<'a> {
     }
 
     /// Adds a node, lets it vote, removes another, and hands leadership over; all of it under load.
-    async fn change_membership(&mut self, cluster: &mut Cluster, client: &Client) -> Result<()> {
-        let leader = cluster.wait_healthy("a leader", TIMEOUT).await?;
-        let address = cluster.address(leader.id)?.to_owned();
-        let snapshot = async { Ok(client.with_timeout(TIMEOUT).snapshot(&address).await?) };
-        self.change("building a snapshot", snapshot).await?;
-
-        let add = async {
-            cluster.add_node(ADDED)?;
-            let address = cluster.address(ADDED)?.to_owned();
-            let request = async { Ok(client.member_add(ADDED, &address, Some(TIMEOUT)).await?) };
-            let change = cluster.while_running(request).await?;
-            match change.note {
-                None => wait_caught_up(cluster, ADDED, TIMEOUT).await,
-                Some(note) => Err(Failure::negative(note)),
-            }
+    async fn change_membership(
+        &mut self,
+        cluster: &mut Cluster,
+        client: &Client,
+        load: &Load,
+        operations: u64,
+    ) -> Result<()> {
+        let pause = async || {
+            let work = load.go_on(operations, TIMEOUT);
+            self.ui.phase("letting the clients go on", work).await
         };
-        self.change("adding a node", add).await?;
-        let promote = async { Ok(client.member_promote(&[ADDED]).await.map(drop)?) };
-        self.change("letting it vote", promote).await?;
-
-        let leader = cluster.wait_healthy("a leader", TIMEOUT).await?;
+        let ui = self.ui;
+        let mut changes = Changes { cluster, client, ui, timeout: TIMEOUT };
+        let mut done = Vec::new();
+        pause().await?;
+        done.push(change(ui, "building a snapshot", changes.snapshot()).await?);
+        done.push(change(ui, "adding a node", changes.add(ADDED)).await?);
+        done.push(change(ui, "letting it vote", changes.promote(ADDED)).await?);
+        pause().await?;
+        let leader = changes.cluster.wait_healthy("a leader", TIMEOUT).await?;
         let removed = (1..=NODES).find(|id| *id != leader.id).unwrap_or(1);
-        let remove = async {
-            client.member_remove(&[removed]).await?;
-            cluster.retire(removed).await
-        };
-        self.change(&format!("removing node {removed}"), remove).await?;
-
-        let transfer = async {
-            let leader = client.transfer(Some(ADDED)).await?;
-            cluster
-                .wait_until("the new leader", TIMEOUT, |statuses| match current_leader(statuses) {
-                    Some(status) if status.id == leader => Ok(()),
-                    Some(_) | None => Err(format!("node {leader} does not lead")),
-                })
-                .await?;
-            cluster.wait_healthy("all to follow the new leader", TIMEOUT).await.map(drop)
-        };
-        self.change("handing leadership over", transfer).await
+        done.push(change(ui, &format!("removing node {removed}"), changes.remove(removed)).await?);
+        pause().await?;
+        done.push(change(ui, "handing leadership over", changes.transfer(ADDED)).await?);
+        pause().await?;
+        self.report.changes.extend(done);
+        Ok(())
     }
 
     /// Stops all nodes and starts them again; a write must then succeed.
     async fn restart_all(&mut self, cluster: &mut Cluster) -> Result<()> {
-        self.change("stopping all nodes", cluster.stop_all()).await?;
+        let stop = async { cluster.stop_all().await.map(|()| 1) };
+        self.report.changes.push(change(self.ui, "stopping all nodes", stop).await?);
         let mut prober = Prober::new("restart", &self.model);
         let start = async {
             cluster.restart_all()?;
             cluster.wait_healthy("the cluster to serve again", TIMEOUT).await?;
-            prober.first_acknowledged(cluster.addresses(), TIMEOUT).await.map(drop)
+            prober.first_acknowledged(cluster.addresses(), TIMEOUT).await.map(|_| 1)
         };
-        self.change("starting all nodes again", start).await
-    }
-
-    /// A phase whose time is reported.
-    async fn change<T>(&mut self, what: &str, work: impl Future<Output = Result<T>>) -> Result<()> {
-        let began = Instant::now();
-        self.ui.phase(what, work).await?;
-        self.report.changes.push(ChangeFigures { what: what.into(), ms: millis(began.elapsed()) });
+        self.report.changes.push(change(self.ui, "starting all nodes again", start).await?);
         Ok(())
     }
+}
+
+/// A phase that is reported with its time.
+async fn change(ui: &Ui, what: &str, work: impl Future<Output = Result<Attempts>>) -> Result<ChangeFigures> {
+    let began = Instant::now();
+    let attempts = ui.phase(what, work).await?;
+    Ok(ChangeFigures { what: what.into(), ms: millis(began.elapsed()), attempts })
 }
 
 /// The lines of the file that was given, or generated ones, which are written to `folder` first.
@@ -215,4 +219,9 @@ async fn undisturbed(import: &mut Import, lines: usize) -> Result<Duration> {
     import.open(lines);
     import.reached(lines, TIMEOUT * 2).await?;
     Ok(began.elapsed())
+}
+
+/// How much the clients do between two blows.
+fn operations(import: &Import) -> u64 {
+    ((import.lines() / LINES_PER_OPERATION) as u64).clamp(1, OPERATIONS_MAX)
 }

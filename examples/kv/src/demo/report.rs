@@ -129,6 +129,8 @@ pub(super) struct ChangeFigures {
     pub(super) what: String,
     /// How long it took.
     pub(super) ms: f64,
+    /// How often it was necessary to ask: more than once when an election came between.
+    pub(super) attempts: u32,
 }
 
 /// One node at the end.
@@ -204,17 +206,24 @@ impl Report {
         row("lost", format!("{}", self.lost));
         row("differing", format!("{}", self.differing));
         row("stale reads", format!("{} of {}", self.stale_reads, tally.reads));
+        if tally.refused + tally.reads_failed > 0 {
+            row("not done", format!("{} writes and {} reads", tally.refused, tally.reads_failed));
+        }
         let rate = self.load.operations_per_second;
         row("load", format!("{} clients, {rate:.0} operations a second", self.load.clients));
         if let Some(WithoutLeader { median_ms, worst_ms }) = self.without_leader {
             row("without a leader", format!("median {median_ms:.0} ms, worst {worst_ms:.0} ms"));
         }
         for change in &self.changes {
-            row(&change.what, format!("{:.0} ms", change.ms));
+            let again = match change.attempts {
+                0 | 1 => String::new(),
+                attempts => format!(", {attempts} attempts"),
+            };
+            row(&change.what, format!("{:.0} ms{again}", change.ms));
         }
         let checksum = match (&self.checksum, &self.checksum_error) {
             (Some(c), _) => {
-                format!("{:016x} on all {} nodes at entry {}", c.checksum, self.nodes.len(), c.applied)
+                format!("{:08x} on all {} nodes at entry {}", c.checksum, self.nodes.len(), c.applied)
             }
             (None, Some(error)) => error.clone(),
             (None, None) => "not taken".into(),
@@ -253,7 +262,7 @@ impl Report {
                 mebibytes(node.log_bytes),
                 mebibytes(node.state_bytes),
                 mebibytes(node.snapshot_bytes),
-                format!("{:016x}", node.checksum.checksum),
+                format!("{:08x}", node.checksum.checksum),
             ]);
         }
         table
@@ -332,7 +341,7 @@ mod tests {
         let text = report.text();
         for expected in [
             "median 200 ms, worst 300 ms",
-            "000000000000feed on all 2 nodes at entry 9",
+            "0000feed on all 2 nodes at entry 9",
             "3.0 MiB",
             "Nothing is lost",
         ] {
