@@ -324,6 +324,7 @@ fn thesis_4_2_2_a_server_may_be_elected_until_its_removal_is_committed() {
     cluster.elect(1);
     cluster.cut(1, 2);
     cluster.change(1, MembershipChange::Remove(ids([1])));
+    cluster.lose_all();
     cluster.crash(1);
     cluster.restart(1);
     assert_eq!((cluster.membership(1).voters(), cluster.membership(2).voters()), (&ids([2]), &ids([1, 2])));
