@@ -366,6 +366,25 @@ fn section_5_3_a_conflict_costs_a_round_trip_for_each_term() {
     assert!(conflicts.get() <= 12, "{} conflicts for ten terms", conflicts.get());
 }
 
+/// 5.3: both sides skip. Here the leader has a hundred terms of one entry each where the follower has a hundred entries of
+/// one earlier term: the leader sees from the first refusal that none of them can match.
+#[test]
+fn section_5_3_a_leader_skips_its_own_terms_that_are_later_than_the_hint() {
+    let ours: Vec<Term> = std::iter::once(1).chain(3..103).collect();
+    let theirs: Vec<Term> = std::iter::once(1).chain([2; 100]).collect();
+    let mut cluster = Cluster::with_logs(3, &[(1, &ours), (2, &theirs), (3, &ours)]);
+    cluster.cut(1, 2);
+    cluster.elect(1);
+    cluster.heal();
+    let asked = std::cell::Cell::new(0);
+    cluster.run_but(2 * ELECTION_TIMEOUT_MS, |letter| {
+        asked.set(asked.get() + u32::from(letter.to == 2 && letter.is_append()));
+        false
+    });
+    assert_eq!(cluster.terms(2), cluster.terms(1));
+    assert!(asked.get() <= 10, "{} appends", asked.get());
+}
+
 /// 5.3: each refusal makes the next probe earlier, so the search ends even where nothing but the first entry matches.
 #[test]
 fn a_search_for_the_match_always_ends() {

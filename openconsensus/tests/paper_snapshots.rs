@@ -171,6 +171,36 @@ fn an_empty_log_behind_a_snapshot_is_as_up_to_date_as_the_snapshot() {
     cluster.elect_until(2);
 }
 
+/// Section 7: what is purged is committed, so it matches by definition. An append that begins before the purged entry and
+/// goes beyond the end of the log is no conflict; the log is not cut, and the rest is taken.
+#[test]
+fn an_append_that_begins_before_the_purged_entry_is_no_conflict() {
+    let mut cluster = with_commands(10, &[]);
+    cluster.build_snapshot(2);
+    assert_eq!(cluster.metrics(2).purged.index, 12);
+    cluster.cut(1, 2);
+    cluster.write_many(1, &[10, 11]);
+    cluster.settle();
+    cluster.heal();
+    let log: Entries<Test> = cluster.node(1).view.entries().to_vec().into();
+    let term = cluster.term(1);
+    for (prev, entries) in [(7, log.slice(8..14)), (0, log.slice(1..4)), (3, log.slice(4..15))] {
+        let prev =
+            if prev == 0 { LogId::ZERO } else { cluster.node(1).view.id_at(prev).expect("node 1 has it") };
+        cluster.receive(2, 1, Message { term, body: Body::Append { prev, entries, commit: 12 } });
+    }
+    let answers = cluster.intercept(Letter::is_append_response);
+    let matched: Vec<_> = answers
+        .iter()
+        .map(|letter| match letter.body() {
+            Some(Body::AppendResponse { result: AppendResult::Matched { matched } }) => *matched,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(matched, [13, 12, 14]);
+    assert_eq!((cluster.metrics(2).last.index, cluster.metrics(2).counters.truncations), (14, 0));
+}
+
 // ---- sending ----
 
 /// Section 7: a follower that needs entries that have been dropped gets the snapshot, and then the log behind it.
