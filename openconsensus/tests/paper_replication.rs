@@ -440,13 +440,24 @@ fn answers_that_arrive_late_or_in_another_order_move_nothing_back() {
         assert_eq!(cluster.committed(1), last, "the first to arrive was the latest");
     }
     let term = cluster.term(1);
-    for rejected in [0, 1, 3, last] {
+    let refuse = |cluster: &mut Cluster, rejected| {
         let result = AppendResult::Conflict { rejected, hint: LogId::ZERO };
         cluster.receive(1, 2, Message { term, body: Body::AppendResponse { result } });
         let peer = &cluster.metrics(1).peers[&2];
-        assert_eq!((peer.matched, peer.next), (last, last + 1), "a late refusal of {rejected}");
+        (peer.matched, peer.next, peer.progress)
+    };
+    for rejected in [0, 1, 3, last] {
+        let expected = (last, last + 1, ProgressName::Replicate);
+        assert_eq!(refuse(&mut cluster, rejected), expected, "a late refusal of {rejected}");
     }
-    cluster.settle();
+    // One that is not late, but older than what has been acknowledged since: nothing below that is searched.
+    cluster.write(1, 5);
+    cluster.lose_all();
+    let (matched, next, _) = refuse(&mut cluster, last + 1);
+    assert_eq!(matched, last);
+    assert!(last < next);
+    cluster.run(ELECTION_TIMEOUT_MS);
+    assert_eq!(cluster.commands(2), (0..6).collect::<Vec<_>>());
 }
 
 /// 5.3: a heartbeat asserts nothing about the log, so one that overtakes an append makes nobody believe that a follower

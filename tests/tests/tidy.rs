@@ -633,6 +633,17 @@ fn the_readme_has_two_commands() {
 }
 
 #[test]
+fn the_readme_asks_for_the_rust_version_that_the_workspace_needs() {
+    let manifest = read("Cargo.toml");
+    let version = manifest.split_once("\nrust-version = \"").and_then(|(_, rest)| rest.split_once('"'));
+    let (version, _) = version.expect("the workspace names a Rust version");
+    assert!(
+        read("README.md").contains(&format!("Rust {version} or later")),
+        "README.md does not say Rust {version}"
+    );
+}
+
+#[test]
 fn the_readme_shows_the_counter_as_it_is() {
     let example = read("examples/counter/src/main.rs");
     let readme = read("README.md");
