@@ -69,6 +69,41 @@ fn nothing_is_lost_when_the_leader_is_killed_under_load() {
 }
 
 #[test]
+fn a_lost_and_a_foreign_key_are_found_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let args =
+        ["--dir", data.to_str().unwrap(), "--lines", "2000", "--clients", "2", "--kills", "1", "--json"];
+    let child = demo(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    // Somebody else takes away what was acknowledged, and puts in what was not.
+    let log = data.join("node-1.log");
+    until("node 1 to serve", || fs::read_to_string(&log).is_ok_and(|log| log.contains("ready: ")));
+    let log = fs::read_to_string(&log).unwrap();
+    let address = log.split_once("--listen ").unwrap().1.split_whitespace().next().unwrap();
+    let kv = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_kv"));
+        command.args(args).args(["--endpoints", address]).output().unwrap().status.success()
+    };
+    until("a line to be imported", || kv(&["get", "person/00000007"]));
+    until("it to be deleted", || kv(&["delete", "person/00000007"]));
+    until("another to be written", || kv(&["put", "intruder", "x"]));
+
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(1), "{}", text(&output));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["ok"], false);
+    assert_eq!(report["lost"], 1);
+    assert_eq!(report["differing"], 1);
+    assert_eq!(report["stale_reads"], 0);
+    assert_eq!(report["folder"], data.to_str().unwrap());
+    for node in report["nodes"].as_array().unwrap() {
+        let faults = node["contents"]["faults"].as_array().unwrap();
+        let keys: Vec<_> = faults.iter().map(|fault| fault["key"].as_str().unwrap()).collect();
+        assert_eq!(keys, ["person/00000007", "intruder"]);
+    }
+}
+
+#[test]
 fn a_file_is_imported_and_the_report_is_readable() {
     let folder = tempfile::tempdir().unwrap();
     let input = folder.path().join("input.jsonl");
