@@ -55,6 +55,9 @@ impl Chance {
     }
 }
 
+/// The commands that a state machine has applied, with their entries.
+type State = Vec<(LogId, u64)>;
+
 /// What survives a crash.
 #[derive(Clone, Default)]
 struct Disk {
@@ -62,9 +65,9 @@ struct Disk {
     purged: LogId,
     entries: VecDeque<Entry<Numbers>>,
     /// The state machine is persistent: commands with their entries.
-    state: Vec<(LogId, u64)>,
+    state: State,
     applied: AppliedState<Numbers>,
-    snapshot: Option<(SnapshotMeta<Numbers>, Vec<(LogId, u64)>)>,
+    snapshot: Option<(SnapshotMeta<Numbers>, State)>,
 }
 
 impl Disk {
@@ -149,12 +152,12 @@ struct Stream {
     from: u64,
     incarnation: u64,
     id: SnapshotId,
-    data: Vec<(LogId, u64)>,
+    data: State,
 }
 
 enum Event {
     Message(Message<Numbers>),
-    Install { id: SnapshotId, incarnation: u64, request: InstallSnapshot<Numbers>, data: Vec<(LogId, u64)> },
+    Install { id: SnapshotId, incarnation: u64, request: InstallSnapshot<Numbers>, data: State },
     Installed { id: SnapshotId, incarnation: u64, response: Option<InstallSnapshotResponse> },
 }
 
@@ -365,7 +368,7 @@ impl World {
         if let Event::Install { id, incarnation, .. } = event {
             let event = Event::Installed { id, incarnation, response: None };
             let at = self.now + Duration::from_millis(50);
-            self.flying.push(Flying { at, from: from, to: from, event });
+            self.flying.push(Flying { at, from, to: from, event });
         }
     }
 

@@ -187,7 +187,7 @@ mod tests {
     async fn until(condition: impl AsyncFn() -> bool) {
         let wait = async {
             while !condition().await {
-                tokio::time::sleep(Duration::from_millis(2)).await;
+                tokio::time::sleep(Duration::from_millis(2)).await; // paces the polling
             }
         };
         tokio::time::timeout(LONG, wait).await.expect("the condition did not come true");

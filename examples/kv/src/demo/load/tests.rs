@@ -189,7 +189,7 @@ async fn run(fault: Fault) -> Seen {
     assert_eq!(figures.lines, 200);
     let enough = async {
         while server.state.lock().unwrap().requests < 1500 {
-            tokio::time::sleep(Duration::from_millis(5)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await; // paces the polling
         }
     };
     tokio::time::timeout(Duration::from_secs(60), enough).await.expect("too few requests");

@@ -1,3 +1,5 @@
+//! What the model allows to be read, and what the checks find.
+
 use super::*;
 
 const KEY: &str = "~demo/00/000";
