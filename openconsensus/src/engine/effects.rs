@@ -109,8 +109,8 @@ pub struct LogRead {
     pub bytes_max: u64,
 }
 
-/// Committed entries for the state machine: those of `range`. The later ones are still in memory, in `entries`; the
-/// earlier ones, `range.start..entries.range().start`, must be read from the log storage.
+/// Committed entries for the state machine: those of `range`. `entries` holds the end of it that is in memory, possibly
+/// all of it, possibly nothing; what is before that must be read from the log storage, piece by piece.
 #[derive(Clone, Debug)]
 pub struct Apply<C: TypeConfig> {
     /// What to apply, directly behind what was handed over before.

@@ -8,6 +8,7 @@
 //! Methods have fixed verbs: `on_*` handles an input, `send_*` puts messages into the effects, everything else says what
 //! it does.
 
+mod apply;
 mod effects;
 mod election;
 mod follower;
@@ -41,6 +42,7 @@ use crate::metrics::Counters;
 use crate::storage::AppliedState;
 use crate::type_config::TypeConfig;
 
+use apply::Backlog;
 use election::Campaign;
 use follower::Follower;
 use leader::Leader;
@@ -106,6 +108,8 @@ pub struct Engine<C: TypeConfig> {
     role: Role<C>,
     log: Log<C>,
     writes: Writes<C>,
+    /// What the state machine has before it.
+    backlog: Backlog,
     snapshots: Snapshots<C>,
     reads: Reads<C>,
     /// Who waits to learn what became of a transfer that this node has begun.
@@ -151,6 +155,7 @@ impl<C: TypeConfig> Engine<C> {
             role: Role::Follower(Follower::new(log.committed())),
             log,
             writes: Writes::new(),
+            backlog: Backlog::default(),
             snapshots: Snapshots::new(recovered.snapshot),
             reads: Reads::new(),
             transfer_outcome: None,
@@ -195,7 +200,7 @@ impl<C: TypeConfig> Engine<C> {
             Input::Persisted { write } => self.on_persisted(now, write),
             Input::StorageFailed => self.on_storage_failed(now),
             Input::LogRead { read, entries } => self.on_log_read(read, &entries),
-            Input::Applied { last } => self.log.applied_to(last),
+            Input::Applied { last } => self.on_applied(last),
             Input::BuildSnapshot { request } => self.on_build_snapshot(request),
             Input::SnapshotBuilt { id, meta } => self.on_snapshot_built(id, &meta),
             Input::SnapshotSent { id, response } => self.on_snapshot_sent(now, id, response),
@@ -379,33 +384,6 @@ impl<C: TypeConfig> Engine<C> {
             | Input::SnapshotInstalled { .. } => return,
         };
         self.reply(request, reply);
-    }
-
-    /// Hands committed and stable entries to the state machine, as many as it may have before it.
-    fn apply(&mut self) {
-        if self.snapshots.is_installing() {
-            return;
-        }
-        let start = self.log.dispatched() + 1;
-        let outstanding = self.log.dispatched() - self.log.applied().index;
-        let entries_max = (4 * self.config.apply_entries_max).saturating_sub(outstanding);
-        let ready = self.log.committed().min(self.log.stable());
-        let mut end = (ready + 1).min(start + entries_max);
-        if end <= start {
-            return;
-        }
-        let cached = self.log.recent_range(start..end);
-        let entries = if cached.range().start == start {
-            // In memory from the start: then the limit in bytes can be kept too.
-            let limited = cached.limit_bytes(self.config.apply_bytes_max);
-            end = limited.range().end;
-            limited
-        } else {
-            cached
-        };
-        self.log.dispatched_to(end - 1);
-        // N steps may pass before the effects are taken, but `apply` runs once for each `take_effects`.
-        self.effects.apply = Some(Apply { range: start..end, entries });
     }
 
     fn send(&mut self, to: C::NodeId, body: Body<C>) {
