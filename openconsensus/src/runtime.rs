@@ -64,7 +64,7 @@ where
 /// must be cheap; all clones share one clock.
 pub trait AsyncRuntime: Clone + MaybeSend + MaybeSync + 'static {
     /// Runs `task` to its end beside the caller. Called a few times at the start of a node and for every snapshot
-    /// that it sends.
+    /// that it builds or sends. A node whose tasks are dropped before their end stops, as when it is shut down.
     fn spawn(&self, task: impl Future<Output = ()> + MaybeSend + 'static);
 
     /// The time on a clock that never goes back.

@@ -99,7 +99,7 @@ where
                 let given_up = !matches!(cancel.try_recv(), Ok(None));
                 let snapshot = if given_up { None } else { self.current_snapshot().await? };
                 let Some(Snapshot { meta, data }) = snapshot else {
-                    self.tell(Item::Input(Input::SnapshotSent { id, response: None }));
+                    self.tell(Item::input(Input::SnapshotSent { id, response: None }));
                     return Ok(());
                 };
                 let request = InstallSnapshot { term, leader: self.shared.id, meta };

@@ -35,7 +35,7 @@ where
                 .await
                 .map_err(|error| Fatal::LogStorage(AnyError::new(&error)))?;
             // A closed inbox means that the node stops: this loop sees it next.
-            let _ = shared.inbox.push(Item::Input(Input::LogRead { read: id, entries }));
+            let _ = shared.inbox.push(Item::input(Input::LogRead { read: id, entries }));
         }
     }
     Ok(())

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteId};
-use crate::entry::Index;
+use crate::entry::{Index, LogId};
 use crate::error::{Fatal, WriteError};
 use crate::message::Message;
 use crate::network::RaftNetwork;
@@ -50,7 +50,15 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     /// The last entry of each snapshot that is being installed.
     installing: BTreeMap<SnapshotId, Index>,
     publisher: Publisher<C>,
+    addresses: Addresses<C>,
     alarm: Alarm,
+}
+
+/// How nodes were reached that are not members any more: a node that is removed is still told so.
+struct Addresses<C: TypeConfig> {
+    known: BTreeMap<C::NodeId, C::Node>,
+    /// The membership that they were last taken from.
+    membership: LogId,
 }
 
 /// The ways to the other loops.
@@ -94,6 +102,10 @@ where
             cancels: BTreeMap::new(),
             installing: BTreeMap::new(),
             publisher: Publisher::new(&metrics, shared.config.metrics_interval_ms),
+            addresses: Addresses {
+                known: metrics.membership.membership.nodes().clone(),
+                membership: metrics.membership.log_id,
+            },
             alarm: Alarm::new(shared.clock.clone()),
             shared,
         }
@@ -190,10 +202,10 @@ where
                 }
             }
             Item::Input(input) => {
-                if let Input::SnapshotBuilt { id, .. } | Input::SnapshotSent { id, .. } = &input {
+                if let Input::SnapshotBuilt { id, .. } | Input::SnapshotSent { id, .. } = &*input {
                     self.cancels.remove(id);
                 }
-                self.engine.step(now, input);
+                self.engine.step(now, *input);
             }
         }
     }
@@ -271,6 +283,7 @@ where
         if state_changed {
             self.publisher.look(now, &self.engine, &self.shared.watch);
             self.pending.keep_only(self.publisher.leading_term(), outcome_deadline);
+            self.learn_addresses();
         }
     }
 
@@ -281,7 +294,22 @@ where
             by_peer.entry(peer).or_default().push(message);
         }
         for (peer, messages) in by_peer {
-            self.network.send(peer, self.engine.membership().node(peer), messages);
+            self.network.send(peer, self.address(peer), messages);
+        }
+    }
+
+    /// How to reach a peer, be it a member or not any more.
+    fn address(&self, peer: C::NodeId) -> Option<&C::Node> {
+        self.engine.membership().node(peer).or_else(|| self.addresses.known.get(&peer))
+    }
+
+    /// Keeps what the membership says, for the time when it does not say it any more.
+    fn learn_addresses(&mut self) {
+        let membership = self.publisher.membership();
+        if self.addresses.membership != membership {
+            self.addresses.membership = membership;
+            let nodes = self.engine.membership().nodes();
+            self.addresses.known.extend(nodes.iter().map(|(id, node)| (*id, node.clone())));
         }
     }
 
@@ -289,10 +317,10 @@ where
         let work = match effect {
             SnapshotEffect::Build { id } => Work::BuildSnapshot { id, cancel: self.cancel(id) },
             SnapshotEffect::Send { id, peer, term } => {
-                let Some(node) = self.engine.membership().node(peer).cloned() else {
-                    // It has been removed meanwhile.
+                let Some(node) = self.address(peer).cloned() else {
+                    // It was never a member.
                     let input = Input::SnapshotSent { id, response: None };
-                    let _ = self.shared.inbox.push(Item::Input(input));
+                    let _ = self.shared.inbox.push(Item::input(input));
                     return;
                 };
                 Work::SendSnapshot { id, peer, node, term, cancel: self.cancel(id) }

@@ -165,6 +165,8 @@ pub(crate) struct FakeLogState {
     calls: Vec<String>,
     fail_at: Option<String>,
     pub(crate) panic_at_append: bool,
+    /// What is said to be the last entry, if it is not the truth.
+    pub(crate) claimed_last: Option<LogId>,
     /// Reads see nothing at this index.
     pub(crate) hole: Option<Index>,
 }
@@ -221,7 +223,9 @@ impl RaftLogStorage<U64> for FakeLog {
         Ok(self.with(|state| LogState {
             hard_state: state.hard_state,
             purged: state.purged,
-            last: state.entries.values().last().map_or(state.purged, |entry| entry.log_id),
+            last: state
+                .claimed_last
+                .unwrap_or_else(|| state.entries.values().last().map_or(state.purged, |entry| entry.log_id)),
         }))
     }
 
@@ -394,6 +398,8 @@ pub(crate) struct FakeNetwork(Arc<Mutex<FakeNetworkState>>);
 #[derive(Default)]
 pub(crate) struct FakeNetworkState {
     pub(crate) panics: bool,
+    /// To whom messages were sent without an address.
+    pub(crate) without_address: Vec<u64>,
     /// What a peer does with a snapshot: takes none of it, takes all and is silent, or takes all and answers.
     pub(crate) takes_snapshots: bool,
     pub(crate) answers_snapshots: bool,
@@ -406,8 +412,13 @@ impl FakeNetwork {
 }
 
 impl RaftNetwork<U64> for FakeNetwork {
-    fn send(&self, _peer: u64, _node: Option<&()>, _messages: Vec<Message<U64>>) {
-        let panics = self.with(|state| state.panics);
+    fn send(&self, peer: u64, node: Option<&()>, _messages: Vec<Message<U64>>) {
+        let panics = self.with(|state| {
+            if node.is_none() {
+                state.without_address.push(peer);
+            }
+            state.panics
+        });
         assert!(!panics, "a bug in send");
     }
 

@@ -34,7 +34,14 @@ pub(crate) enum Item<C: TypeConfig> {
     /// The installation of a snapshot has ended.
     SnapshotInstalled { id: SnapshotId, installed: bool },
     /// Something that only the engine has to know.
-    Input(Input<C>),
+    Input(Box<Input<C>>),
+}
+
+impl<C: TypeConfig> Item<C> {
+    /// Boxed, because these are rare: the others stay small.
+    pub(crate) fn input(input: Input<C>) -> Self {
+        Self::Input(Box::new(input))
+    }
 }
 
 /// Waits for leave to read.

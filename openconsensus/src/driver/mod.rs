@@ -85,16 +85,8 @@ where
     S: RaftStateMachine<C>,
 {
     let config = config.validate()?;
-    let reader = log.reader();
-    let recovered = recover(
-        id,
-        runtime.seed(),
-        config.append_bytes_max,
-        &mut log,
-        &mut reader.clone(),
-        &mut state_machine,
-    )
-    .await?;
+    let (recovered, reader) =
+        recover(id, runtime.seed(), config.append_bytes_max, &mut log, &mut state_machine).await?;
     let applied = recovered.applied.clone();
     tracing::info!(
         name: "raft.started", node = %id, term = recovered.hard_state.term, purged = %recovered.purged,

@@ -17,21 +17,22 @@ use crate::membership::MembershipAt;
 use crate::storage::{AppliedState, LogState, RaftLogReader, RaftLogStorage, RaftStateMachine};
 use crate::type_config::TypeConfig;
 
-/// Reads all cursors from the log storage and the state machine. `read_bytes_max` bounds each read of the log.
+/// Reads all cursors from the log storage and the state machine. `read_bytes_max` bounds each read of the log. Returns
+/// a reader of the log too: there is none before the log is loaded.
 pub(super) async fn recover<C, L, S>(
     id: C::NodeId,
     seed: u64,
     read_bytes_max: u64,
     log: &mut L,
-    reader: &mut L::Reader,
     state_machine: &mut S,
-) -> Result<Recovered<C>, StartError>
+) -> Result<(Recovered<C>, L::Reader), StartError>
 where
     C: TypeConfig,
     L: RaftLogStorage<C>,
     S: RaftStateMachine<C>,
 {
     let mut state = log.load().await.map_err(log_error("while loading the log"))?;
+    let mut reader = log.reader();
     if let Some(contradiction) = state.contradiction() {
         return Err(damaged(contradiction));
     }
@@ -46,12 +47,14 @@ where
     if let Some(contradiction) = state.unseen_term(applied.last_applied) {
         return Err(damaged(contradiction));
     }
-    join_log_with_state(log, reader, &mut state, applied.last_applied, snapshot).await?;
-    let mut log_reader = LogScan { reader, state: &state, read_bytes_max };
+    join_log_with_state(log, &mut reader, &mut state, applied.last_applied, snapshot).await?;
+    let mut log_reader = LogScan { reader: &mut reader, state: &state, read_bytes_max };
     let term_starts = log_reader.term_starts().await?;
     let memberships = log_reader.memberships_behind(applied.last_applied.index).await?;
     let LogState { hard_state, purged, last } = state;
-    Ok(Recovered { id, seed, hard_state, purged, last, term_starts, memberships, applied, snapshot })
+    let recovered =
+        Recovered { id, seed, hard_state, purged, last, term_starts, memberships, applied, snapshot };
+    Ok((recovered, reader))
 }
 
 /// How far the state machine has come, and the entry that its snapshot ends with. A state that is older than its own

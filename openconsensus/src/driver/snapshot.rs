@@ -72,7 +72,7 @@ where
         tracing::info!(name: "raft.snapshot.sent", node = %shared.id, %peer, %last, installed = ?response.installed, "snapshot answered");
     }
     // A closed inbox means that the node stops.
-    let _ = shared.inbox.push(Item::Input(Input::SnapshotSent { id, response }));
+    let _ = shared.inbox.push(Item::input(Input::SnapshotSent { id, response }));
     Ok(())
 }
 
@@ -118,6 +118,6 @@ pub(super) async fn build<C: TypeConfig>(
         ))));
     }
     tracing::info!(name: "raft.snapshot.built", node = %shared.id, last = %meta.last, "built a snapshot");
-    let _ = shared.inbox.push(Item::Input(Input::SnapshotBuilt { id, meta }));
+    let _ = shared.inbox.push(Item::input(Input::SnapshotBuilt { id, meta }));
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Tests of one whole node on a runtime that a test moves: what is answered when something goes wrong.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -320,4 +320,15 @@ fn a_learner_that_never_answers_is_reported_as_still_catching_up() {
     // Without waiting there is nothing to do.
     let again = node.runtime.run_until(node.raft.add_learner(2, (), None)).unwrap();
     assert_eq!(again, Ok(node.metrics().membership.log_id));
+}
+
+#[test]
+fn a_node_that_is_removed_is_still_reached_to_be_told() {
+    let node = Node::leader_without_peers();
+    let removing = node.raft.change_membership(crate::MembershipChange::Remove(BTreeSet::from([2])), None);
+    node.runtime.run_until(removing).unwrap().unwrap();
+    assert!(!node.metrics().membership.membership.is_member(2));
+    node.runtime.advance(Duration::from_millis(100));
+    node.runtime.run();
+    assert_eq!(node.network.with(|state| state.without_address.clone()), []);
 }

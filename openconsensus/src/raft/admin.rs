@@ -151,7 +151,7 @@ impl<C: TypeConfig> Raft<C> {
     ///
     /// Only when the node has stopped.
     pub fn campaign(&self) -> Result<(), Fatal> {
-        self.push(Item::Input(Input::Campaign))
+        self.push(Item::input(Input::Campaign))
     }
 
     /// Asks the core for something and waits for the answer.

@@ -49,6 +49,6 @@ impl<C: TypeConfig> Raft<C> {
     /// The network cannot reach this peer at present: the leader sends it less until it answers again. Does nothing on
     /// a node that has stopped.
     pub fn report_unreachable(&self, peer: C::NodeId) {
-        let _ = self.push(Item::Input(Input::Unreachable { peer }));
+        let _ = self.push(Item::input(Input::Unreachable { peer }));
     }
 }

@@ -89,10 +89,13 @@ impl World {
         let describe = |item| match item {
             Item::Applied { last } => format!("applied {last}"),
             Item::SnapshotInstalled { id, installed } => format!("installed {} {installed}", id.0),
-            Item::Input(Input::SnapshotBuilt { meta, .. }) => format!("built {}", meta.last),
-            Item::Input(Input::SnapshotSent { response, .. }) => {
-                format!("sent {:?}", response.and_then(|response| response.installed))
-            }
+            Item::Input(input) => match *input {
+                Input::SnapshotBuilt { meta, .. } => format!("built {}", meta.last),
+                Input::SnapshotSent { response, .. } => {
+                    format!("sent {:?}", response.and_then(|response| response.installed))
+                }
+                other => format!("{other:?}"),
+            },
             _ => "something else".to_owned(),
         };
         self.shared.inbox.drain().into_iter().map(describe).collect()
