@@ -165,6 +165,8 @@ pub(crate) struct FakeLogState {
     calls: Vec<String>,
     fail_at: Option<String>,
     pub(crate) panic_at_append: bool,
+    pub(crate) hang_at_append: bool,
+    hanging: Option<Waker>,
     /// What is said to be the last entry, if it is not the truth.
     pub(crate) claimed_last: Option<LogId>,
     /// Reads see nothing at this index.
@@ -187,6 +189,15 @@ impl FakeLog {
 
     pub(crate) fn calls(&self) -> Vec<String> {
         self.with(|state| state.calls.clone())
+    }
+
+    /// Lets an append that hangs go on.
+    pub(crate) fn release(&self) {
+        let hanging = self.with(|state| {
+            state.hang_at_append = false;
+            state.hanging.take()
+        });
+        hanging.into_iter().for_each(Waker::wake);
     }
 
     /// How many hold this log, readers included.
@@ -234,6 +245,17 @@ impl RaftLogStorage<U64> for FakeLog {
     }
 
     async fn append(&mut self, entries: Entries<U64>, commit: Index) -> io::Result<()> {
+        let this = self.clone();
+        poll_fn(|cx| {
+            this.with(|state| {
+                if !state.hang_at_append {
+                    return Poll::Ready(());
+                }
+                state.hanging = Some(cx.waker().clone());
+                Poll::Pending
+            })
+        })
+        .await;
         let range = entries.range();
         self.call(format!("append {}..{} commit {commit}", range.start, range.end), |state| {
             assert!(!state.panic_at_append, "a bug in append");
@@ -398,6 +420,7 @@ pub(crate) struct FakeNetwork(Arc<Mutex<FakeNetworkState>>);
 #[derive(Default)]
 pub(crate) struct FakeNetworkState {
     pub(crate) panics: bool,
+    pub(crate) sent: Vec<(u64, Message<U64>)>,
     /// To whom messages were sent without an address.
     pub(crate) without_address: Vec<u64>,
     /// What a peer does with a snapshot: takes none of it, takes all and is silent, or takes all and answers.
@@ -412,8 +435,9 @@ impl FakeNetwork {
 }
 
 impl RaftNetwork<U64> for FakeNetwork {
-    fn send(&self, peer: u64, node: Option<&()>, _messages: Vec<Message<U64>>) {
+    fn send(&self, peer: u64, node: Option<&()>, messages: Vec<Message<U64>>) {
         let panics = self.with(|state| {
+            state.sent.extend(messages.into_iter().map(|message| (peer, message)));
             if node.is_none() {
                 state.without_address.push(peer);
             }

@@ -1,9 +1,11 @@
 //! Tests of one whole node on a runtime that a test moves: what is answered when something goes wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use futures::FutureExt;
 
 use super::fakes::{FakeLog, FakeNetwork, FakeRuntime, FakeStateMachine, Fault};
@@ -13,9 +15,13 @@ use crate::error::{
     ChangeMembershipError, Fatal, InitializeError, ReadError, SnapshotError, TransferError, WaitError,
     WriteError,
 };
+use crate::message::{AppendResult, Body, InstallSnapshot, Message, SnapshotMeta};
 use crate::metrics::{RaftMetrics, RoleName};
 use crate::raft::Raft;
+use crate::runtime::snapshot_stream;
 use crate::testing::U64;
+
+type PendingWrite<'a> = Pin<Box<dyn Future<Output = Result<u64, WriteError<U64>>> + 'a>>;
 
 struct Node {
     runtime: FakeRuntime,
@@ -50,6 +56,51 @@ impl Node {
         let adding = node.raft.change_membership(crate::MembershipChange::AddLearners(learners), None);
         node.runtime.run_until(adding).unwrap().unwrap();
         node
+    }
+
+    /// The leader of three voters, of which the test plays the other two.
+    fn leader_of_three(config: Config) -> Self {
+        let config = Config { check_quorum: false, pre_vote: false, ..config };
+        let node = Self::start_with(config, &FakeLog::default(), &FakeStateMachine::default());
+        let voters = BTreeMap::from([(1, ()), (2, ()), (3, ())]);
+        node.runtime.run_until(node.raft.initialize(voters)).unwrap().unwrap();
+        node.raft.campaign().unwrap();
+        node.runtime.run();
+        let (kind, campaign) = node
+            .network
+            .with(|state| {
+                state.sent.iter().find_map(|(_, message)| match message.body {
+                    Body::VoteRequest { kind, campaign, .. } => Some((kind, campaign)),
+                    _ => None,
+                })
+            })
+            .expect("a campaign asks for votes");
+        node.hear(2, node.metrics().term, Body::VoteResponse { kind, campaign, granted: true });
+        node.hear_matched(node.metrics().last.index);
+        assert_eq!(node.metrics().role, RoleName::Leader);
+        node
+    }
+
+    fn hear(&self, from: u64, term: u64, body: Body<U64>) {
+        let received = self.raft.receive(from, vec![Message { term, body }]);
+        self.runtime.run_until(received).unwrap().unwrap();
+        self.runtime.run();
+    }
+
+    /// Node 2 has the log up to here.
+    fn hear_matched(&self, matched: u64) {
+        let result = AppendResult::Matched { matched };
+        self.hear(2, self.metrics().term, Body::AppendResponse { result });
+    }
+
+    /// Writes that are appended and not committed.
+    fn pending_writes(&self, count: u64) -> Vec<PendingWrite<'_>> {
+        let write = |command| -> PendingWrite<'_> { Box::pin(self.raft.write(command)) };
+        let mut writes: Vec<_> = (0..count).map(write).collect();
+        for write in &mut writes {
+            assert!(self.runtime.run_until(write.as_mut()).is_none());
+        }
+        writes
     }
 
     fn elect(&self) {
@@ -331,4 +382,86 @@ fn a_node_that_is_removed_is_still_reached_to_be_told() {
     node.runtime.advance(Duration::from_millis(100));
     node.runtime.run();
     assert_eq!(node.network.with(|state| state.without_address.clone()), []);
+}
+
+#[test]
+fn writes_of_a_lost_leadership_are_unknown_after_the_timeout_and_not_before() {
+    let node = Node::leader_of_three(Config { write_outcome_timeout_ms: 1000, ..Config::default() });
+    let metrics = node.metrics();
+    let mut writes = node.pending_writes(1);
+    node.hear(2, metrics.term + 1, Body::Heartbeat { round: 1, commit: LogId::ZERO });
+    assert_eq!(node.raft.metrics().latest().role, RoleName::Follower);
+    node.runtime.advance(Duration::from_millis(999));
+    assert_eq!(node.runtime.run_until(writes[0].as_mut()), None);
+    node.runtime.advance(Duration::from_millis(1));
+    let log_id = LogId::new(metrics.term, metrics.last.index + 1);
+    assert_eq!(node.runtime.run_until(writes[0].as_mut()), Some(Err(WriteError::Unknown { log_id })));
+}
+
+#[test]
+fn writes_are_dropped_when_another_entry_is_applied_in_place_of_the_first_of_them() {
+    let node = Node::leader_of_three(Config::default());
+    let (term, prev) = (node.metrics().term, node.metrics().last);
+    let mut writes = node.pending_writes(3);
+    let entries = super::fakes::entries(term + 1, prev.index + 1..prev.index + 2);
+    node.hear(2, term + 1, Body::Append { prev, entries: entries.clone(), commit: prev.index });
+    // They are cut from the log, but that decides nothing: another leader may still have them.
+    for write in &mut writes {
+        assert_eq!(node.runtime.run_until(write.as_mut()), None);
+    }
+    node.hear(2, term + 1, Body::Append { prev, entries, commit: prev.index + 1 });
+    for write in writes {
+        assert_eq!(node.runtime.run_until(write), Some(Err(WriteError::Dropped)));
+    }
+}
+
+#[test]
+fn writes_that_a_snapshot_covers_are_unknown_at_once() {
+    let node = Node::leader_of_three(Config::default());
+    let metrics = node.metrics();
+    let writes = node.pending_writes(2);
+    let last = LogId::new(metrics.term + 1, metrics.last.index + 5);
+    let meta = SnapshotMeta { last, membership: metrics.membership.clone(), size_bytes: Some(8) };
+    let request = InstallSnapshot { term: metrics.term + 1, leader: 2, meta };
+    let bytes = Bytes::copy_from_slice(&50_u64.to_be_bytes());
+    let data = snapshot_stream(futures::stream::iter([Ok(bytes)]));
+    let installed = node.runtime.run_until(node.raft.receive_snapshot(request, data)).unwrap().unwrap();
+    assert_eq!(installed.installed, Some(last.index));
+    for (write, index) in writes.into_iter().zip(metrics.last.index + 1..) {
+        let log_id = LogId::new(metrics.term, index);
+        assert_eq!(node.runtime.run_until(write), Some(Err(WriteError::Unknown { log_id })));
+    }
+    assert_eq!(node.state_machine.with(|state| state.sum), 50);
+    assert_eq!(node.metrics().applied, last);
+}
+
+#[test]
+fn writes_wait_while_leadership_is_being_transferred_and_go_on_when_it_was_not() {
+    let node = Node::leader_of_three(Config { transfer_timeout_ms: 100, ..Config::default() });
+    let last = node.metrics().last.index;
+    let mut transfer = Box::pin(node.raft.transfer_leadership(Some(2)));
+    assert_eq!(node.runtime.run_until(transfer.as_mut()), None);
+    let mut writes = node.pending_writes(1);
+    assert_eq!(node.metrics().last.index, last, "the write is kept back");
+    node.runtime.advance(Duration::from_millis(100));
+    let timed_out = Err(TransferError::TimedOut { target: 2 });
+    assert_eq!(node.runtime.run_until(transfer), Some(timed_out));
+    assert_eq!(node.metrics().last.index, last + 1);
+    node.hear_matched(last + 1);
+    assert_eq!(node.runtime.run_until(writes.remove(0)), Some(Ok(0)));
+}
+
+#[test]
+fn a_shutdown_waits_for_the_append_that_is_under_way() {
+    let node = Node::leader(Config::default());
+    let before = node.metrics().last.index;
+    node.log.with(|state| state.hang_at_append = true);
+    let mut writes = node.pending_writes(1);
+    let mut shutdown = Box::pin(node.raft.shutdown());
+    assert!(node.runtime.run_until(shutdown.as_mut()).is_none());
+    node.log.release();
+    node.runtime.run_until(shutdown).expect("all tasks have ended");
+    assert!(node.log.with(|state| state.entries.contains_key(&(before + 1))), "the append was cut off");
+    assert!(matches!(node.runtime.run_until(writes.remove(0)), Some(Err(WriteError::Unknown { .. }))));
+    node.check_stopped(&Fatal::Stopped);
 }
