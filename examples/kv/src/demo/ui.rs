@@ -21,9 +21,9 @@ pub(super) struct Ui {
 impl Ui {
     /// Begins to count the time.
     pub(super) fn new() -> Self {
-        let bar = ProgressBar::new(0);
+        let bar = ProgressBar::no_length();
         // On anything but a terminal it draws nothing.
-        let template = "{spinner} {elapsed:>4} {wide_msg} {bar:30} {human_pos}/{human_len} lines";
+        let template = "{spinner} {elapsed:>4} {wide_msg} {bar:20} {human_pos}/{human_len} lines";
         if let Ok(style) = ProgressStyle::with_template(template) {
             bar.set_style(style);
         }
