@@ -80,7 +80,8 @@ pub struct Config {
     /// How long a node that has lost leadership waits to learn what became of its writes before it answers
     /// [`Unknown`](crate::WriteError::Unknown). 0 to 600,000; default 2000.
     pub write_outcome_timeout_ms: u64,
-    /// How long a read waits for a leader to confirm it. 10 to 600,000; default 5000.
+    /// How long a read waits for a leader to confirm it, and then for the state machine to come as far. 10 to 600,000;
+    /// default 5000.
     pub read_timeout_ms: u64,
     /// How often metrics are published at most. 0 to 60,000; default 5.
     pub metrics_interval_ms: u64,

@@ -119,6 +119,15 @@ pub enum ReadError<C: TypeConfig> {
         /// The leader this node knows of.
         leader: Option<LeaderHint<C>>,
     },
+    /// A leader has confirmed the read, but this node has not applied as much within another `read_timeout_ms`: its state
+    /// machine is slow, or it has been removed from the cluster. Read at another node.
+    #[error("this node has applied entries up to {applied}, the read needs {needed}; read at another node")]
+    Behind {
+        /// The index that must be applied first.
+        needed: Index,
+        /// What is applied.
+        applied: Index,
+    },
     /// The node has stopped.
     #[error(transparent)]
     Fatal(#[from] Fatal),

@@ -137,8 +137,12 @@ where
     }
 
     fn next_deadline(&self) -> Option<Instant> {
-        let deadlines =
-            [self.engine.next_deadline(), self.pending.next_deadline(), self.publisher.next_deadline()];
+        let deadlines = [
+            self.engine.next_deadline(),
+            self.pending.next_deadline(),
+            self.requests.next_deadline(),
+            self.publisher.next_deadline(),
+        ];
         deadlines.into_iter().flatten().min()
     }
 
@@ -163,6 +167,7 @@ where
         self.carry_out(now, effects);
         if is_due {
             self.pending.expire(now);
+            self.requests.expire(now);
         }
         self.publisher.publish_if_due(now, &self.engine, &self.shared.watch);
     }
@@ -264,8 +269,9 @@ where
         }
         self.send(messages);
         let outcome_deadline = now + Duration::from_millis(self.shared.config.write_outcome_timeout_ms);
+        let read_deadline = now + Duration::from_millis(self.shared.config.read_timeout_ms);
         for (request, reply) in replies {
-            if let Some(batch) = self.requests.answer(request, reply) {
+            if let Some(batch) = self.requests.answer(request, reply, read_deadline) {
                 self.pending.appended(batch, outcome_deadline);
             }
         }
@@ -351,7 +357,7 @@ where
         let now = self.runtime.now();
         self.engine.step(now, Input::StorageFailed);
         for (request, reply) in self.engine.take_effects(now).replies {
-            if let Some(batch) = self.requests.answer(request, reply) {
+            if let Some(batch) = self.requests.answer(request, reply, now) {
                 self.pending.appended(batch, now);
             }
         }

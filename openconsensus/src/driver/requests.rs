@@ -1,6 +1,7 @@
 //! Who waits for which reply of the engine, and which readers wait for which entry to be applied.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::time::Instant;
 
 use futures::channel::oneshot;
 
@@ -38,15 +39,23 @@ pub(super) enum Asker<C: TypeConfig> {
 pub(super) struct Requests<C: TypeConfig> {
     last: RequestId,
     askers: BTreeMap<RequestId, Asker<C>>,
-    /// Readers whose index is known and not applied yet.
-    readers: BTreeMap<Index, Vec<Reader<C>>>,
+    /// Readers whose index is known and not applied yet, by that index and the request that they came with.
+    readers: BTreeMap<(Index, RequestId), Vec<Reader<C>>>,
+    /// Until when they wait, in the order in which they began to. The first one is still waiting.
+    deadlines: VecDeque<(Instant, (Index, RequestId))>,
     /// Entries up to here are applied.
     applied: Index,
 }
 
 impl<C: TypeConfig> Requests<C> {
     pub(super) fn new(applied: Index) -> Self {
-        Self { last: RequestId(0), askers: BTreeMap::new(), readers: BTreeMap::new(), applied }
+        Self {
+            last: RequestId(0),
+            askers: BTreeMap::new(),
+            readers: BTreeMap::new(),
+            deadlines: VecDeque::new(),
+            applied,
+        }
     }
 
     /// Names a new request.
@@ -72,17 +81,29 @@ impl<C: TypeConfig> Requests<C> {
         }
     }
 
-    /// Passes a reply on. Commands that were appended are returned: they wait for their entries now.
+    /// Passes a reply on. Commands that were appended are returned: they wait for their entries now. Readers whose index
+    /// is not applied yet wait for that until `read_deadline`.
     ///
     /// Who does not listen any more does not want to know, so a failed send is no error.
-    pub(super) fn answer(&mut self, request: RequestId, reply: Reply<C>) -> Option<Batch<C>> {
+    pub(super) fn answer(
+        &mut self,
+        request: RequestId,
+        reply: Reply<C>,
+        read_deadline: Instant,
+    ) -> Option<Batch<C>> {
         let Some(asker) = self.askers.remove(&request) else {
             panic!("the engine has answered {request:?} twice, or nobody has asked: {reply:?}");
         };
         match (asker, reply) {
             (Asker::Write(waiters), Reply::Appended { first }) => return Some(Batch::new(first, waiters)),
             (Asker::Write(waiters), Reply::NotLeader { leader }) => refuse(waiters, leader),
-            (Asker::Read(readers), Reply::ReadReady { index }) => self.ready_to_read(index, readers),
+            (Asker::Read(readers), Reply::ReadReady { index }) if index <= self.applied => {
+                readers.into_iter().for_each(|reader| reader.answer(Ok(self.applied)));
+            }
+            (Asker::Read(readers), Reply::ReadReady { index }) => {
+                self.readers.insert((index, request), readers);
+                self.deadlines.push_back((read_deadline, (index, request)));
+            }
             (Asker::Read(readers), Reply::ReadFailed { leader }) => {
                 for reader in readers {
                     reader.answer(Err(ReadError::NotConfirmed { leader: leader.clone() }));
@@ -108,25 +129,42 @@ impl<C: TypeConfig> Requests<C> {
         None
     }
 
-    fn ready_to_read(&mut self, index: Index, readers: Vec<Reader<C>>) {
-        if index <= self.applied {
-            for reader in readers {
-                reader.answer(Ok(self.applied));
-            }
-        } else {
-            self.readers.entry(index).or_default().extend(readers);
-        }
-    }
-
     /// The state machine has come to `applied`: readers that have waited for it may read.
     pub(super) fn applied(&mut self, applied: Index) {
         self.applied = applied;
         while let Some(first) = self.readers.first_entry()
-            && *first.key() <= applied
+            && first.key().0 <= applied
         {
-            for reader in first.remove() {
-                reader.answer(Ok(applied));
+            first.remove().into_iter().for_each(|reader| reader.answer(Ok(applied)));
+        }
+        self.forget_deadlines();
+    }
+
+    /// When [`expire`](Self::expire) is due.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.deadlines.front().map(|(deadline, _)| *deadline)
+    }
+
+    /// Sends readers away who have waited too long for the state machine.
+    pub(super) fn expire(&mut self, now: Instant) {
+        while let Some((deadline, key)) = self.deadlines.front().copied()
+            && deadline <= now
+        {
+            self.deadlines.pop_front();
+            let (needed, applied) = (key.0, self.applied);
+            for reader in self.readers.remove(&key).into_iter().flatten() {
+                reader.answer(Err(ReadError::Behind { needed, applied }));
             }
+        }
+        self.forget_deadlines();
+    }
+
+    /// Drops the deadlines of those who do not wait any more, as far as they are first.
+    fn forget_deadlines(&mut self) {
+        while let Some((_, key)) = self.deadlines.front()
+            && !self.readers.contains_key(key)
+        {
+            self.deadlines.pop_front();
         }
     }
 
@@ -174,21 +212,27 @@ fn fail_readers<C: TypeConfig>(readers: Vec<Reader<C>>, reason: &Fatal) {
 mod tests {
     use futures::executor::block_on;
 
+    use std::time::Duration;
+
     use super::*;
-    use crate::testing::U64;
+    use crate::testing::{U64, start};
+
+    type ReadReply = oneshot::Receiver<Result<Index, ReadError<U64>>>;
+
+    fn ask_to_read(requests: &mut Requests<U64>, index: Index, deadline: Instant) -> ReadReply {
+        let (reply, receiver) = oneshot::channel();
+        let request = requests.add(Asker::Read(vec![Reader(reply)]));
+        assert!(requests.answer(request, Reply::ReadReady { index }, deadline).is_none());
+        receiver
+    }
 
     #[test]
     fn a_reader_is_answered_when_its_index_is_applied_and_not_before() {
         let mut requests = Requests::<U64>::new(3);
-        let ask = |requests: &mut Requests<U64>, index| {
-            let (reply, receiver) = oneshot::channel();
-            let request = requests.add(Asker::Read(vec![Reader(reply)]));
-            assert!(requests.answer(request, Reply::ReadReady { index }).is_none());
-            receiver
-        };
-        assert_eq!(block_on(ask(&mut requests, 3)), Ok(Ok(3)));
-        let mut fifth = ask(&mut requests, 5);
-        let mut seventh = ask(&mut requests, 7);
+        let now = start();
+        assert_eq!(block_on(ask_to_read(&mut requests, 3, now)), Ok(Ok(3)));
+        let mut fifth = ask_to_read(&mut requests, 5, now);
+        let mut seventh = ask_to_read(&mut requests, 7, now);
         requests.applied(4);
         assert_eq!(fifth.try_recv(), Ok(None));
         requests.applied(6);
@@ -196,6 +240,26 @@ mod tests {
         assert_eq!(seventh.try_recv(), Ok(None));
         requests.fail(&Fatal::Stopped);
         assert_eq!(block_on(seventh), Ok(Err(ReadError::Fatal(Fatal::Stopped))));
+    }
+
+    #[test]
+    fn a_reader_does_not_wait_for_ever_for_a_state_machine_that_does_not_come_so_far() {
+        let mut requests = Requests::<U64>::new(3);
+        let now = start();
+        let later = now + Duration::from_secs(1);
+        let ninth = ask_to_read(&mut requests, 9, now);
+        let mut fifth = ask_to_read(&mut requests, 5, later);
+        let mut sixth = ask_to_read(&mut requests, 6, later);
+        assert_eq!(requests.next_deadline(), Some(now));
+        requests.expire(now);
+        assert_eq!(block_on(ninth), Ok(Err(ReadError::Behind { needed: 9, applied: 3 })));
+        assert_eq!(requests.next_deadline(), Some(later));
+        requests.applied(5);
+        assert_eq!(fifth.try_recv(), Ok(Some(Ok(5))));
+        assert_eq!(requests.next_deadline(), Some(later));
+        requests.expire(later);
+        assert_eq!(sixth.try_recv(), Ok(Some(Err(ReadError::Behind { needed: 6, applied: 5 }))));
+        assert_eq!(requests.next_deadline(), None);
     }
 
     #[test]

@@ -193,7 +193,8 @@ impl<C: TypeConfig> Raft<C> {
     /// # Errors
     ///
     /// [`ReadError::NotConfirmed`] when no leader has confirmed it within
-    /// [`read_timeout_ms`](Config::read_timeout_ms). Reads are always safe to retry.
+    /// [`read_timeout_ms`](Config::read_timeout_ms), [`ReadError::Behind`] when this node cannot follow. Reads are always
+    /// safe to retry.
     pub async fn read(&self) -> Result<Index, ReadError<C>> {
         let (reply, index) = oneshot::channel();
         self.push(Item::Read { reader: Reader(reply) })?;
