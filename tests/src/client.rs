@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use openconsensus::{ReadError, WriteError};
 use openconsensus_memstore::kv::{Command, Kv, Response};
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::cluster::Cluster;
 
-/// How long a client looks for a leader before it gives up.
+/// How long a client looks for a leader before it gives up, and the longest that it waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// How long a client waits before it asks the next node.
@@ -44,6 +44,10 @@ impl Client {
 
     /// Writes through whoever leads. Tried again only where it is certain that nothing was appended, for 20 seconds at
     /// most.
+    ///
+    /// # Panics
+    ///
+    /// When a node does not answer.
     pub async fn write(&mut self, command: Command) -> Outcome {
         let deadline = Instant::now() + PATIENCE;
         while Instant::now() < deadline {
@@ -51,10 +55,7 @@ impl Client {
                 sleep(PAUSE).await; // paces the attempts
                 continue;
             };
-            let Ok(result) = timeout_at(deadline, self.write_at(id, command.clone())).await else {
-                return Outcome::Unknown;
-            };
-            match result {
+            match self.write_at(id, command.clone()).await {
                 Ok(response) => return Outcome::Applied(response),
                 Err(WriteError::NotLeader { leader }) => {
                     self.leader = leader.map(|leader| leader.id).filter(|leader| *leader != id);
@@ -98,8 +99,7 @@ impl Client {
         let Some(node) = self.cluster.running_node(id) else {
             return Err(WriteError::NotLeader { leader: None });
         };
-        let result = node.raft.write(command).await;
-        match result {
+        match self.answered(node.raft.write(command)).await {
             // Nobody can tell what a killed process has done before.
             Err(_) if node.runtime.is_crashed() => {
                 Err(WriteError::Unknown { log_id: openconsensus::LogId::ZERO })
@@ -112,12 +112,12 @@ impl Client {
     ///
     /// # Panics
     ///
-    /// When no node confirms the read in time.
+    /// When no node confirms the read in time, or one does not answer.
     pub async fn read(&mut self, key: &str) -> Option<Vec<u8>> {
         let deadline = Instant::now() + PATIENCE;
         loop {
             if let Some(id) = self.next_node()
-                && let Ok(Ok(value)) = timeout_at(deadline, self.read_at(id, key)).await
+                && let Ok(value) = self.read_at(id, key).await
             {
                 self.leader = Some(id);
                 return value;
@@ -129,12 +129,24 @@ impl Client {
     }
 
     /// Reads `key` linearizably at node `id`.
+    ///
+    /// # Panics
+    ///
+    /// When it does not answer.
     pub async fn read_at(&self, id: u64, key: &str) -> Result<Option<Vec<u8>>, ReadError<Kv>> {
         let Some(node) = self.cluster.running_node(id) else {
             return Err(ReadError::NotConfirmed { leader: None });
         };
-        node.raft.read().await?;
+        self.answered(node.raft.read()).await?;
         Ok(node.reader.get(key))
+    }
+
+    /// What `request` returns, which it must do in good time whatever happens: nobody is left without an answer.
+    async fn answered<T>(&self, request: impl Future<Output = T>) -> T {
+        let Ok(answer) = timeout(PATIENCE, request).await else {
+            panic!("no answer within {PATIENCE:?}: {:?}", self.cluster);
+        };
+        answer
     }
 
     /// Whoever led last, or any node.

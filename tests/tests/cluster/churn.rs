@@ -4,8 +4,8 @@
 //! it, so a failure may need some repetitions to show again.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use openconsensus::{Config, MembershipChange};
@@ -23,13 +23,28 @@ const DURATION: Duration = Duration::from_secs(5);
 /// How long a whole run may take.
 const DURATION_MAX: Duration = Duration::from_secs(60);
 
-/// Says how to repeat a run that fails.
-struct SeedReport(u64);
+/// Says what a run that fails has done, and how to repeat it.
+#[derive(Clone)]
+struct Report {
+    seed: u64,
+    steps: Arc<Mutex<Vec<String>>>,
+}
 
-impl Drop for SeedReport {
+impl Report {
+    fn step(&self, what: impl Into<String>) {
+        self.steps.lock().expect("nobody panics with the lock").push(what.into());
+    }
+}
+
+impl Drop for Report {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            let seed = self.0;
+            let steps = std::mem::take(&mut *self.steps.lock().expect("nobody panics with the lock"));
+            if steps.is_empty() {
+                return;
+            }
+            eprintln!("the run came to: {}", steps.join("; "));
+            let seed = self.seed;
             eprintln!("repeat with: SEED={seed} cargo test -p openconsensus-tests --test cluster churn");
         }
     }
@@ -55,12 +70,12 @@ async fn churn(state: StateKind) {
         Ok(seed) => seed.parse().expect("SEED is a number"),
         Err(_) => fastrand::u64(..),
     };
-    let report = SeedReport(seed);
-    timeout(DURATION_MAX, churn_with(state, seed)).await.expect("the run comes to an end");
-    drop(report);
+    let report = Report { seed, steps: Arc::default() };
+    timeout(DURATION_MAX, churn_with(state, report.clone())).await.expect("the run comes to an end");
 }
 
-async fn churn_with(state: StateKind, seed: u64) {
+async fn churn_with(state: StateKind, report: Report) {
+    let seed = report.seed;
     let config = Config {
         election_timeout_ms_min: 200,
         election_timeout_ms_max: 400,
@@ -81,17 +96,24 @@ async fn churn_with(state: StateKind, seed: u64) {
     }
     let load = Load::start(&cluster, "load", 4);
     let readers = Readers::start(&cluster);
-    let mut churn =
-        Churn { cluster: cluster.clone(), random: fastrand::Rng::with_seed(seed), asked: JoinSet::new() };
+    let mut churn = Churn {
+        cluster: cluster.clone(),
+        random: fastrand::Rng::with_seed(seed),
+        asked: JoinSet::new(),
+        report: report.clone(),
+    };
     let end = Instant::now() + DURATION;
     while Instant::now() < end {
         churn.disturb().await;
         sleep(Duration::from_millis(churn.random.u64(10..150))).await; // paces the faults
     }
     churn.repair().await;
+    report.step("repaired");
     load.acknowledged(20).await;
     let history = load.stop().await;
+    report.step("writers stopped");
     readers.stop(&cluster).await;
+    report.step("readers stopped");
 
     let leader = cluster.leader().await;
     let members: Vec<u64> = cluster.metrics(leader).membership.membership.nodes().keys().copied().collect();
@@ -150,6 +172,7 @@ struct Churn {
     random: fastrand::Rng,
     /// Requests that nobody waits for: their outcome does not matter.
     asked: JoinSet<()>,
+    report: Report,
 }
 
 impl Churn {
@@ -159,7 +182,9 @@ impl Churn {
         let other = self.random.u64(1..=NODES);
         let network = self.cluster.network().clone();
         let is_running = self.cluster.running().contains(&node);
-        match self.random.u32(0..14) {
+        let action = self.random.u32(0..14);
+        self.report.step(format!("action {action} with {node} and {other}"));
+        match action {
             0 | 1 if is_running && 2 < self.cluster.running().len() => self.cluster.crash(node).await,
             2 if is_running && 2 < self.cluster.running().len() => self.stop(node).await,
             0..=4 => self.start_all().await,

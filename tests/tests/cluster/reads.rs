@@ -66,6 +66,22 @@ async fn a_follower_that_is_cut_off_does_not_serve_reads() {
     assert!(matches!(result, Err(ReadError::NotConfirmed { .. })), "{result:?}");
 }
 
+/// A node was asked for a read, learnt from its leader which entry it had to apply first, and was removed from the
+/// cluster before it got that entry. The reader waited for ever.
+#[tokio::test]
+async fn a_read_ends_on_a_node_that_does_not_get_the_entry_it_waits_for() {
+    let cluster = Cluster::of_voters(3, options(|config| config.read_timeout_ms = 300)).await;
+    let leader = cluster.leader().await;
+    let follower = other_than(&cluster, leader);
+    cluster.wait_equal(&[1, 2, 3]).await;
+    cluster.machine_faults(follower).stall();
+    cluster.client().must_write(put("k", "1")).await;
+    let result = cluster.client().read_at(follower, "k").await;
+    assert!(matches!(result, Err(ReadError::NotConfirmed { .. })), "{result:?}");
+    cluster.machine_faults(follower).release();
+    assert_eq!(cluster.client().read_at(follower, "k").await.unwrap(), Some(b"1".to_vec()));
+}
+
 #[tokio::test]
 async fn a_new_leader_reads_what_its_predecessor_has_acknowledged() {
     let cluster = Cluster::of_voters(3, ClusterOptions::default()).await;
