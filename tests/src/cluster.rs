@@ -282,12 +282,14 @@ impl Cluster {
         let what = format!("nodes {ids:?} to be equal");
         eventually(&what, || {
             let position = |id: &u64| {
-                let metrics = self.metrics(*id);
-                (metrics.last, metrics.committed, metrics.applied)
+                // Metrics may be a little late; the state itself has what was acknowledged.
+                let (metrics, state) = (self.metrics(*id), self.reader(*id).last_applied());
+                (metrics.last, metrics.committed, metrics.applied, state)
             };
             let first = position(&ids[0]);
-            let (last, committed, applied) = first;
-            if committed != last.index || applied != last || !ids.iter().all(|id| position(id) == first) {
+            let (last, committed, applied, state) = first;
+            let is_done = committed == last.index && applied == last && state == last;
+            if !is_done || !ids.iter().all(|id| position(id) == first) {
                 return Err(self.clone());
             }
             let checksum = |id: &u64| self.reader(*id).checksum();
