@@ -205,7 +205,8 @@ impl Owner {
     async fn read(&mut self) {
         let (reading, node) = {
             let model = self.model.lock();
-            let Some(key) = self.rng.choice(model.names()) else { return };
+            let recent = if self.rng.bool() { self.rng.choice(model.recent()) } else { None };
+            let Some(key) = recent.or_else(|| self.rng.choice(model.names())) else { return };
             let reading = model.begin_read(key);
             (reading, if self.rng.bool() { self.serving.pick(&mut self.rng) } else { None })
         };

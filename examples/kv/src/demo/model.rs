@@ -8,13 +8,16 @@
 //! later write depends on its kind: a replacement cannot (the value that it expects has gone for good), a plain put or
 //! delete could, so its owner does not write that key again until the write has been seen.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 
 use serde::Serialize;
 
 /// A state in the life of one key: 0 is "never written", `n` is what the n-th write that was sent makes of it.
 pub(super) type Version = usize;
+
+/// How many keys count as written just now.
+const RECENT_KEYS: usize = 8;
 
 /// Values are padded to so many bytes.
 const VALUE_BYTES_MIN: usize = 64;
@@ -141,6 +144,7 @@ pub(super) struct Tally {
 pub(super) struct Model {
     keys: BTreeMap<String, Key>,
     names: Vec<String>,
+    recent: VecDeque<String>,
     faults: Vec<Fault>,
     tally: Tally,
 }
@@ -182,6 +186,10 @@ impl Model {
     /// The write has happened. `previous` is what its answer says that it found.
     pub(super) fn acknowledged(&mut self, attempt: &Attempt, previous: Option<&[u8]>) {
         self.tally.acknowledged += 1;
+        if self.recent.len() == RECENT_KEYS {
+            self.recent.pop_front();
+        }
+        self.recent.push_back(attempt.key.clone());
         let Some(state) = self.keys.get_mut(&attempt.key) else { return };
         match state.explain(&attempt.key, attempt.floor, previous) {
             Ok(found) if found == attempt.version => self.faults.push(Fault {
@@ -271,6 +279,11 @@ impl Model {
     /// The names of all keys in the order in which they were first written.
     pub(super) fn names(&self) -> &[String] {
         &self.names
+    }
+
+    /// The keys that were written last: where a read that is too old shows.
+    pub(super) fn recent(&self) -> &VecDeque<String> {
+        &self.recent
     }
 
     /// What contradicted the promises while the load ran.

@@ -197,3 +197,16 @@ fn a_value_that_nobody_wrote_is_a_fault() {
     assert_eq!(model.judge("never written", None), Ok(()));
     assert_eq!(model.judge("never written", Some(b"x")).unwrap_err().kind, FaultKind::Foreign);
 }
+
+#[test]
+fn the_keys_that_were_written_last_are_known() {
+    let mut model = Model::default();
+    for number in 0..RECENT_KEYS + 2 {
+        let write = model.begin_write(&number.to_string(), Change::Put);
+        model.acknowledged(&write, None);
+    }
+    let write = model.begin_write("refused", Change::Put);
+    model.refused(&write);
+    let expected: Vec<String> = (2..RECENT_KEYS + 2).map(|number| number.to_string()).collect();
+    assert!(model.recent().iter().eq(&expected), "{:?}", model.recent());
+}
