@@ -28,6 +28,12 @@ impl Oracle {
         self.committed.last_key_value().map_or(0, |(index, _)| *index)
     }
 
+    /// How many memberships have been committed.
+    pub(crate) fn memberships(&self) -> u64 {
+        let is_membership = |id: &&LogId| matches!(self.entries.get(id), Some((_, Payload::Membership(_))));
+        self.committed.values().filter(is_membership).count() as u64
+    }
+
     pub(crate) fn committed_at(&self, index: Index) -> Option<LogId> {
         self.committed.get(&index).copied()
     }
