@@ -146,10 +146,13 @@ impl<C: TypeConfig> Writes<C> {
         let id = self.next;
         self.next = WriteId(id.0 + 1);
         self.in_flight.push_back(InFlight { id, stable_to: log.written() });
-        let hard_state_to_save = hard_state_staged.then_some(hard_state);
+        // The hard state is saved first. Until the truncation is durable too, other entries than the committed ones may
+        // stand in the storage from there on: after a crash between the two they must not be taken for committed.
+        let certain = truncate.map_or(hard_state.commit, |from| hard_state.commit.min(from - 1));
+        let hard_state_to_save = HardState { commit: certain, ..hard_state };
         Some(LogWrite {
             id,
-            hard_state: hard_state_to_save,
+            hard_state: hard_state_staged.then_some(hard_state_to_save),
             truncate,
             purge,
             append,
@@ -257,5 +260,22 @@ mod tests {
         assert_eq!(log.stable(), 2);
         writes.complete(second.id, &mut log);
         assert_eq!(log.stable(), 6);
+    }
+
+    /// A follower took a new term, a conflicting entry and the news that it is committed in one step, crashed between
+    /// saving the hard state and truncating, and applied the old entry when it was back.
+    #[test]
+    fn the_commit_index_does_not_run_ahead_of_a_truncation() {
+        let (mut writes, mut log) = (Writes::<U64>::new(), log());
+        append(&mut log, 1, 5);
+        writes.take(HardState::default(), &mut log).unwrap();
+        assert!(log.truncate(3));
+        writes.stage_truncate(3);
+        writes.stage_hard_state();
+        append(&mut log, 2, 4);
+        let hard_state = HardState { term: 2, voted_for: None, commit: 4 };
+        let write = writes.take(hard_state, &mut log).unwrap();
+        assert_eq!(write.hard_state, Some(HardState { commit: 2, ..hard_state }));
+        assert_eq!(write.commit, 4, "with the entries it is right");
     }
 }
