@@ -312,6 +312,19 @@ fn a_read_that_nobody_confirms_is_refused_in_time() {
     assert_eq!(reads.map(|read| is_read_failed(&cluster, read)), [true; 3]);
 }
 
+/// 6.4: also while a leader is heard all the time, and only its answers are lost.
+#[test]
+fn a_forwarded_read_whose_answer_never_arrives_is_refused_in_time() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    let read = cluster.read(3);
+    cluster.run_but(2 * Config::default().read_timeout_ms, |letter| {
+        matches!(letter.body(), Some(Body::ReadResponse { .. }))
+    });
+    assert_eq!(cluster.metrics(3).leader, Some(1));
+    assert!(is_read_failed(&cluster, read));
+}
+
 /// 6.4: a read survives a change of leader: it is confirmed by the next one.
 #[test]
 fn a_read_is_confirmed_by_the_next_leader() {

@@ -9,9 +9,11 @@
 mod chance;
 mod cluster;
 mod disk;
+mod driver;
 mod network;
 mod node;
 mod oracle;
+mod time;
 
 use std::collections::BTreeMap;
 

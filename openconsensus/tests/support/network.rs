@@ -1,10 +1,10 @@
-//! What is under way between nodes.
+//! What is under way between nodes, and whether it arrives.
 
-use openconsensus::engine::SnapshotId;
+use openconsensus::engine::{Input, SnapshotId};
 use openconsensus::{Body, InstallSnapshot, InstallSnapshotResponse, Message, Term};
 
-use super::Test;
-use super::node::Image;
+use super::node::{Arrival, Image, Node};
+use super::{Chance, Cluster, Test};
 
 /// Something on its way from one node to another.
 #[derive(Clone, Debug)]
@@ -72,5 +72,134 @@ impl Letter {
 
     pub(crate) fn is_snapshot(&self) -> bool {
         matches!(self.what, What::Snapshot { .. })
+    }
+}
+
+impl Cluster {
+    /// Loses everything between these nodes, in both directions, until [`heal`](Self::heal).
+    pub(crate) fn cut(&mut self, one: u64, other: u64) {
+        self.cut_one_way(one, other);
+        self.cut_one_way(other, one);
+    }
+
+    pub(crate) fn cut_one_way(&mut self, from: u64, to: u64) {
+        self.cut.insert((from, to));
+    }
+
+    /// Cuts `ids` off from all other nodes, and what is under way between them with it.
+    pub(crate) fn isolate(&mut self, ids: &[u64]) {
+        let others: Vec<u64> = self.nodes.keys().copied().filter(|id| !ids.contains(id)).collect();
+        for (one, other) in ids.iter().flat_map(|id| others.iter().map(move |other| (*id, *other))) {
+            self.cut(one, other);
+        }
+        self.letters.retain(|letter| !self.cut.contains(&(letter.from, letter.to)));
+    }
+
+    pub(crate) fn heal(&mut self) {
+        self.cut.clear();
+    }
+
+    /// Takes what is under way and fits, out of the network: it is lost unless the test delivers it.
+    pub(crate) fn intercept(&mut self, fits: impl Fn(&Letter) -> bool) -> Vec<Letter> {
+        let letters = std::mem::take(&mut self.letters).into_iter();
+        let (taken, kept): (Vec<Letter>, Vec<Letter>) = letters.partition(|letter| fits(letter));
+        self.letters = kept.into();
+        taken
+    }
+
+    /// Loses everything that is under way.
+    pub(crate) fn lose_all(&mut self) {
+        self.letters.clear();
+    }
+
+    /// Hands a letter over, be it the first time or not.
+    pub(crate) fn deliver(&mut self, letter: Letter) {
+        let is_there = self.nodes.get(&letter.to).is_some_and(Node::is_alive);
+        let is_lost = !is_there || self.cut.contains(&(letter.from, letter.to));
+        self.arrive(letter, is_lost);
+    }
+
+    /// The letter does not arrive.
+    pub(crate) fn lose(&mut self, letter: Letter) {
+        self.arrive(letter, true);
+    }
+
+    fn arrive(&mut self, letter: Letter, is_lost: bool) {
+        let Letter { from, to, what } = letter;
+        match what {
+            What::Message(message) if !is_lost => self.receive(to, from, message),
+            What::Message(_) => {}
+            // Whoever streams a snapshot learns that it did not arrive.
+            What::Snapshot { id, .. } if is_lost => {
+                self.step(from, Input::SnapshotSent { id, response: None });
+            }
+            What::Snapshot { id, request: snapshot, image } => {
+                let request = self.request();
+                self.node_mut(to).arrivals.insert(request, Arrival { from, id, image: *image });
+                self.step(to, Input::InstallSnapshot { request, snapshot });
+            }
+            What::SnapshotAnswer { id, response } => {
+                let response = if is_lost { None } else { response };
+                self.step(to, Input::SnapshotSent { id, response });
+            }
+        }
+    }
+
+    /// Takes any letter that is under way.
+    pub(crate) fn take_letter(&mut self, chance: &mut Chance) -> Option<Letter> {
+        let count = self.letters.len() as u64;
+        if count == 0 { None } else { self.letters.remove(chance.below(count) as usize) }
+    }
+
+    pub(crate) fn put_back(&mut self, letter: Letter) {
+        self.letters.push_back(letter);
+    }
+
+    pub(crate) fn deliver_oldest(&mut self) {
+        if let Some(letter) = self.letters.pop_front() {
+            self.deliver(letter);
+        }
+    }
+
+    /// Delivers several messages to one node before its effects are taken.
+    pub(crate) fn deliver_batch(&mut self, chance: &mut Chance) {
+        let Some(first) = self.take_letter(chance) else { return };
+        let (to, is_message) = (first.to, matches!(first.what, What::Message(_)));
+        if !is_message || !self.node(to).is_alive() {
+            return self.deliver(first);
+        }
+        let is_cut = |letter: &Letter| self.cut.contains(&(letter.from, letter.to));
+        let fits =
+            |letter: &Letter| letter.to == to && !is_cut(letter) && matches!(letter.what, What::Message(_));
+        let (batch, kept): (Vec<Letter>, Vec<Letter>) = self.letters.iter().cloned().partition(fits);
+        self.letters = kept.into();
+        let inputs = batch.into_iter().filter_map(|letter| match letter.what {
+            What::Message(message) => Some(Input::Receive { from: letter.from, message }),
+            What::Snapshot { .. } | What::SnapshotAnswer { .. } => None,
+        });
+        let inputs: Vec<Input<Test>> = inputs.collect();
+        self.step_all(to, inputs);
+        self.deliver(first);
+    }
+
+    /// A message of `from` arrives at `to`, whether anybody has sent it or not.
+    pub(crate) fn receive(&mut self, to: u64, from: u64, message: Message<Test>) {
+        self.step(to, Input::Receive { from, message });
+    }
+
+    /// Delivers everything that is under way, and what follows from it, until nothing is. No time passes.
+    pub(crate) fn settle(&mut self) {
+        self.settle_but(|_| false);
+    }
+
+    /// As [`settle`](Self::settle), but loses what fits.
+    pub(crate) fn settle_but(&mut self, is_lost: impl Fn(&Letter) -> bool) {
+        for _ in 0..100_000 {
+            let Some(letter) = self.letters.pop_front() else { return };
+            if !is_lost(&letter) {
+                self.deliver(letter);
+            }
+        }
+        panic!("the nodes talk without end: {:#?}", self.letters);
     }
 }

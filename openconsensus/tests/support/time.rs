@@ -1,0 +1,64 @@
+//! Virtual time: which timers run out, and what arrives meanwhile.
+
+use std::time::Duration;
+
+use openconsensus::engine::Input;
+
+use super::{Cluster, Letter};
+
+impl Cluster {
+    /// The next timer of a node runs out, and no other node notices that time has passed.
+    pub(crate) fn time_out(&mut self, id: u64) {
+        let deadline = self.node(id).engine().next_deadline().expect("a node always has a deadline");
+        self.now = self.now.max(deadline);
+        self.step(id, Input::Timeout);
+    }
+
+    /// Time passes and all timers run; everything that is sent arrives at once.
+    pub(crate) fn run(&mut self, ms: u64) {
+        self.run_but(ms, |_| false);
+    }
+
+    /// As [`run`](Self::run), but loses what fits.
+    pub(crate) fn run_but(&mut self, ms: u64, is_lost: impl Fn(&Letter) -> bool) {
+        let end = self.now + Duration::from_millis(ms);
+        self.settle_but(&is_lost);
+        loop {
+            let alive =
+                self.nodes.values().filter_map(|node| node.engine.as_ref().map(|engine| (node.id, engine)));
+            let deadlines = alive.filter_map(|(id, engine)| Some((engine.next_deadline()?, id)));
+            let Some((deadline, id)) = deadlines.min().filter(|(deadline, _)| *deadline <= end) else {
+                break;
+            };
+            self.now = self.now.max(deadline);
+            self.step(id, Input::Timeout);
+            self.settle_but(&is_lost);
+        }
+        self.now = end;
+    }
+
+    /// Time passes and all timers run, but nothing arrives.
+    pub(crate) fn run_timers(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+        let alive: Vec<u64> = self.alive().collect();
+        for id in alive {
+            self.step(id, Input::Timeout);
+        }
+    }
+
+    /// Time passes without any timer being looked at: what a pause of all processes would do.
+    pub(crate) fn skip(&mut self, ms: u64) {
+        self.now += Duration::from_millis(ms);
+    }
+
+    /// Runs until `is_true`, for at most `ms`.
+    pub(crate) fn run_until(&mut self, ms: u64, what: &str, is_true: impl Fn(&Self) -> bool) {
+        for _ in 0..ms {
+            if is_true(self) {
+                return;
+            }
+            self.run(1);
+        }
+        assert!(is_true(self), "after {ms} ms there is still not {what}");
+    }
+}
