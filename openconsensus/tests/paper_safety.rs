@@ -275,6 +275,43 @@ fn thesis_3_8_an_append_is_acknowledged_only_when_it_is_durable() {
     assert_eq!(cluster.outcome(request), Outcome::Applied);
 }
 
+/// 3.8: of two writes that are under way the first completes what it carries, and says nothing of the second.
+#[test]
+fn an_append_waits_for_the_write_that_carries_it_and_not_for_an_earlier_one() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    cluster.slow_disk(2);
+    cluster.isolate(&[3]);
+    let requests = [7, 8].map(|command| {
+        let request = cluster.write(1, command);
+        cluster.settle();
+        request
+    });
+    assert_eq!(cluster.node(2).writes.len(), 2);
+    cluster.complete_write(2);
+    cluster.settle();
+    assert_eq!(requests.map(|request| cluster.outcome(request)), [Outcome::Applied, Outcome::Open]);
+    cluster.complete_write(2);
+    cluster.settle();
+    assert_eq!(requests.map(|request| cluster.outcome(request)), [Outcome::Applied; 2]);
+}
+
+/// 3.8: the completion of an earlier write does not count a candidate's vote for itself, also where that alone decides.
+#[test]
+fn a_vote_for_oneself_waits_for_the_write_that_carries_it() {
+    let mut cluster = Cluster::empty(Config::default());
+    cluster.add_fresh(1);
+    cluster.slow_disk(1);
+    let request = cluster.request();
+    cluster.step(1, Input::Initialize { request, nodes: support::nodes([1]) });
+    cluster.time_out(1);
+    assert_eq!((cluster.role(1), cluster.node(1).writes.len()), (RoleName::Candidate, 2));
+    cluster.complete_write(1);
+    assert_eq!(cluster.role(1), RoleName::Candidate, "only the first membership is durable");
+    cluster.complete_write(1);
+    assert!(cluster.is_leader(1));
+}
+
 /// 3.8: an acknowledgement waits for the term too, not for the entries alone: else a node could come back in the old
 /// term and vote again in it.
 #[test]
