@@ -352,14 +352,15 @@ fn a_forwarded_read_survives_loss_and_repetition() {
     let read = cluster.read(2);
     let question = cluster.intercept(|letter| matches!(letter.body(), Some(Body::ReadRequest { .. })));
     assert_eq!(question.len(), 1);
+    let stray = Message { term: cluster.term(2), body: Body::ReadResponse { read: 4_711, index: 1 } };
+    cluster.receive(2, 1, stray);
+    assert_eq!(read_index(&cluster, read), None, "the answer to another question");
     cluster.run(4 * Config::default().heartbeat_interval_ms);
     assert!(read_index(&cluster, read).is_some(), "it was asked again");
     let late = question.into_iter().next().expect("it was intercepted");
     cluster.deliver(late.clone());
     cluster.deliver(late);
     cluster.run(4 * Config::default().heartbeat_interval_ms);
-    let stray = Message { term: cluster.term(2), body: Body::ReadResponse { read: 4_711, index: 1 } };
-    cluster.receive(2, 1, stray);
 }
 
 /// 6.4: a restarted node has nothing to serve reads from until a leader has told it an index, whatever it knew.

@@ -487,6 +487,24 @@ fn an_acknowledgement_of_what_was_never_sent_is_ignored() {
     cluster.settle();
 }
 
+/// What no leader can have sent changes nothing and panics nobody: entries that do not follow what they claim to follow,
+/// or are from a later term than their sender.
+#[test]
+fn an_append_that_contradicts_itself_is_dropped() {
+    let mut cluster = Cluster::of(3);
+    let log: Entries<support::Test> = log_of(3, &[1, 1, 1, 4, 4]).into();
+    let claims = [
+        (LogId::new(1, 1), log.slice(3..4)),
+        (LogId::new(1, 1), log.slice(2..6)),
+        (LogId::new(5, 1), log.slice(2..4)),
+    ];
+    for (prev, entries) in claims {
+        cluster.receive(2, 1, Message { term: 3, body: Body::Append { prev, entries, commit: 5 } });
+    }
+    assert_eq!(cluster.letters().count(), 0);
+    assert_eq!((cluster.terms(2), cluster.committed(2)), (vec![1], 1));
+}
+
 /// A window full of appends that were all lost does not stay full for ever.
 #[test]
 fn a_window_of_lost_appends_opens_again() {
