@@ -76,20 +76,43 @@ impl Disk {
     }
 
     fn write(&mut self, write: LogWrite<Numbers>) {
-        if let Some(hard_state) = write.hard_state {
+        self.write_parts(write, usize::MAX);
+    }
+
+    /// Does the first `parts` of what a write consists of: a crash may come between any two, and between two entries.
+    fn write_parts(&mut self, write: LogWrite<Numbers>, mut parts: usize) {
+        let mut is_reached = |is_part: bool| {
+            let is_done = is_part && 0 < parts;
+            parts -= usize::from(is_done);
+            is_done
+        };
+        if let Some(hard_state) = write.hard_state
+            && is_reached(true)
+        {
             assert!(self.hard_state.term <= hard_state.term);
             self.hard_state = hard_state;
         }
-        if let Some(from) = write.truncate {
+        if let Some(from) = write.truncate
+            && is_reached(true)
+        {
             self.entries.retain(|entry| entry.log_id.index < from);
         }
-        if let Some(upto) = write.purge {
+        if let Some(upto) = write.purge
+            && is_reached(true)
+        {
             self.entries.retain(|entry| upto.index < entry.log_id.index);
             self.purged = upto;
         }
+        let is_whole = is_reached(true);
         for entry in write.append.iter() {
+            if !is_reached(is_whole) {
+                return;
+            }
             assert_eq!(entry.log_id.index, self.last().index + 1, "an append must follow the log");
             self.entries.push_back(entry.clone());
+        }
+        if is_whole {
+            self.hard_state.commit = self.hard_state.commit.max(write.commit);
         }
     }
 
@@ -220,6 +243,11 @@ impl World {
             append_bytes_max: 1024,
             inflight_bytes_max: 2048,
             apply_entries_max: 1 + chance.below(20),
+            // Short, so that much happens in a short run.
+            election_timeout_ms_min: 30,
+            election_timeout_ms_max: 60,
+            heartbeat_interval_ms: 6,
+            transfer_timeout_ms: 100,
             pre_vote: chance.percent(80),
             check_quorum: chance.percent(80),
             read_timeout_ms: 600,
@@ -290,6 +318,9 @@ impl World {
             if let Some(write) = node.writes.pop_front() {
                 node.disk.write(write);
             }
+        }
+        if let Some(write) = node.writes.pop_front() {
+            node.disk.write_parts(write, self.chance.below(6) as usize);
         }
         node.writes.clear();
         node.work.clear();
@@ -624,35 +655,61 @@ impl World {
 
     fn fault(&mut self) {
         let (a, b) = (1 + self.chance.below(5), 1 + self.chance.below(5));
-        match self.chance.below(10) {
-            0..3 => {
+        match self.chance.below(12) {
+            0..2 => {
                 self.cut.insert((a, b));
                 if self.chance.percent(60) {
                     self.cut.insert((b, a));
                 }
             }
-            3..6 => self.cut.clear(),
-            6 | 7 => {
-                if self.nodes[&a].engine.is_some() {
-                    self.crash(a);
+            // A leader that is cut off goes on appending what others will overwrite.
+            2 | 3 => {
+                let alone = self.leader().unwrap_or(a);
+                for other in self.ids() {
+                    self.cut.extend([(alone, other), (other, alone)]);
+                }
+            }
+            4..7 => self.cut.clear(),
+            7 | 8 => {
+                let victim = self.leader().filter(|_| self.chance.percent(40)).unwrap_or(a);
+                if self.nodes[&victim].engine.is_some() {
+                    self.crash(victim);
                 }
             }
             _ => {
-                if self.nodes[&a].engine.is_none() {
-                    self.start(a);
+                for id in self.ids() {
+                    if self.nodes[&id].engine.is_none() {
+                        self.start(id);
+                    }
                 }
             }
         }
     }
 
+    /// Who leads in the latest term.
+    fn leader(&self) -> Option<u64> {
+        let metrics = self.nodes.values().filter_map(|node| Some(node.engine.as_ref()?.metrics(self.now)));
+        let leaders = metrics.filter(|metrics| metrics.role == RoleName::Leader);
+        leaders.max_by_key(|metrics| metrics.term).map(|metrics| metrics.id)
+    }
+
     fn turn(&mut self) {
-        let id = 1 + self.chance.below(5);
         match self.chance.below(100) {
             0..45 => self.advance(),
-            45..67 => self.complete_write(id),
-            67..87 => self.do_work(id),
+            45..67 => self.some(Self::complete_write),
+            67..87 => self.some(Self::do_work),
             87..97 => self.client(),
-            _ => self.fault(),
+            _ if self.chance.percent(25) => self.fault(),
+            _ => self.advance(),
+        }
+    }
+
+    /// Lets about half of the nodes get on with something.
+    fn some(&mut self, what: impl Fn(&mut Self, u64)) {
+        for id in self.ids() {
+            if self.chance.percent(50) {
+                what(self, id);
+            }
         }
     }
 
@@ -665,7 +722,7 @@ impl World {
                 self.start(id);
             }
         }
-        let end = self.now + Duration::from_secs(12);
+        let end = self.now + Duration::from_secs(3);
         while self.now < end {
             for id in self.ids() {
                 let now = self.now;
@@ -706,7 +763,7 @@ impl World {
 
 fn run(seed: u64) -> Coverage {
     let mut world = World::new(seed);
-    for _ in 0..4000 {
+    for _ in 0..6000 {
         world.turn();
     }
     world.heal();
