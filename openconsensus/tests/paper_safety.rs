@@ -284,7 +284,11 @@ fn an_append_waits_for_the_write_that_carries_it_and_not_for_an_earlier_one() {
     cluster.isolate(&[3]);
     let requests = [7, 8].map(|command| {
         let request = cluster.write(1, command);
-        cluster.settle();
+        // Twice: the second time the entry is on its way to the disk already.
+        for letter in cluster.intercept(|letter| letter.to == 2) {
+            cluster.deliver(letter.clone());
+            cluster.deliver(letter);
+        }
         request
     });
     assert_eq!(cluster.node(2).writes.len(), 2);

@@ -1,6 +1,6 @@
 //! Virtual time: which timers run out, and what arrives meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use openconsensus::engine::Input;
 
@@ -23,18 +23,23 @@ impl Cluster {
     pub(crate) fn run_but(&mut self, ms: u64, is_lost: impl Fn(&Letter) -> bool) {
         let end = self.now + Duration::from_millis(ms);
         self.settle_but(&is_lost);
-        loop {
-            let alive =
-                self.nodes.values().filter_map(|node| node.engine.as_ref().map(|engine| (node.id, engine)));
-            let deadlines = alive.filter_map(|(id, engine)| Some((engine.next_deadline()?, id)));
-            let Some((deadline, id)) = deadlines.min().filter(|(deadline, _)| *deadline <= end) else {
-                break;
+        for _ in 0..1_000 + 100 * ms {
+            let Some((deadline, id)) = self.next_deadline().filter(|(deadline, _)| *deadline <= end) else {
+                self.now = end;
+                return;
             };
             self.now = self.now.max(deadline);
             self.step(id, Input::Timeout);
             self.settle_but(&is_lost);
         }
-        self.now = end;
+        panic!("timers run out without end:\n{}", self.describe());
+    }
+
+    /// Whose timer runs out next, and when.
+    fn next_deadline(&self) -> Option<(Instant, u64)> {
+        let alive =
+            self.nodes.values().filter_map(|node| Some((node.engine.as_ref()?.next_deadline()?, node.id)));
+        alive.min()
     }
 
     /// Time passes and all timers run, but nothing arrives.
