@@ -125,6 +125,37 @@ async fn check_stall(is_leader: bool, faults: impl Fn(&Cluster, u64) -> StoreFau
 }
 
 #[tokio::test]
+async fn nothing_is_acknowledged_before_a_quorum_has_it_on_disk() {
+    let cluster = Cluster::of_voters(3, ClusterOptions::default()).await;
+    let leader = cluster.leader().await;
+    let before = cluster.wait_equal(&[1, 2, 3]).await;
+    let followers: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    followers.iter().for_each(|id| cluster.log_faults(*id).stall());
+    let raft = cluster.raft(leader);
+    let write = tokio::spawn(async move { raft.write(put("k", "v")).await });
+    for id in &followers {
+        eventually("the entry to arrive", || {
+            let last = cluster.metrics(*id).last.index;
+            if before < last { Ok(()) } else { Err(last) }
+        })
+        .await;
+    }
+    // A round of heartbeats and its answers: whatever was sent before them has arrived too.
+    cluster.raft(leader).read().await.unwrap();
+    assert_eq!(cluster.metrics(leader).committed, before, "two of three have it in memory alone");
+    assert!(!write.is_finished());
+    cluster.log_faults(followers[0]).release();
+    write.await.unwrap().expect("two of three have it on their disks");
+    cluster.log_faults(followers[1]).release();
+    cluster.wait_equal(&[1, 2, 3]).await;
+}
+
+#[tokio::test]
+async fn a_leader_whose_disk_stalls_does_not_hold_up_the_others() {
+    check_stall(true, Cluster::log_faults).await;
+}
+
+#[tokio::test]
 async fn a_follower_whose_disk_stalls_does_not_hold_up_the_others() {
     check_stall(false, Cluster::log_faults).await;
 }
