@@ -32,6 +32,10 @@ pub struct Config {
     /// Whether a leader that has not heard from a quorum for `election_timeout_ms_max` steps down (thesis 6.2).
     /// Default true.
     pub check_quorum: bool,
+    /// A leader whose log storage takes longer than this over one write gives up its leadership, and a node in that
+    /// state does not campaign: its clients would wait for as long as the disk hangs. Must be longer than any sync that
+    /// is merely slow. 10 to 3,600,000; default 5000.
+    pub write_stall_timeout_ms: u64,
 
     /// The most bytes of entries in one append. An entry larger than this travels alone. 1 KiB to 1 GiB; default
     /// 1 MiB.
@@ -99,6 +103,7 @@ impl Default for Config {
             heartbeat_interval_ms: 30,
             pre_vote: true,
             check_quorum: true,
+            write_stall_timeout_ms: 5000,
             append_bytes_max: MIB,
             inflight_appends_max: 256,
             inflight_bytes_max: 16 * MIB,
@@ -176,6 +181,7 @@ impl Config {
         )?;
         let too_short_or_long = "too short to succeed, or so long that nobody would notice a failure";
         let day = 86_400_000;
+        check("write_stall_timeout_ms", self.write_stall_timeout_ms, 10..=3_600_000, too_short_or_long)?;
         check(
             "snapshot_progress_timeout_ms",
             self.snapshot_progress_timeout_ms,
@@ -252,7 +258,8 @@ mod tests {
              allowed: 1 to 75"
         );
         type Spoil = fn(&mut Config);
-        let wrong: [(&str, Spoil); 12] = [
+        let wrong: [(&str, Spoil); 13] = [
+            ("write_stall_timeout_ms", |c| c.write_stall_timeout_ms = 0),
             ("election_timeout_ms_min", |c| c.election_timeout_ms_min = 0),
             ("election_timeout_ms_max", |c| c.election_timeout_ms_max = 160),
             ("heartbeat_interval_ms", |c| c.heartbeat_interval_ms = 0),

@@ -54,6 +54,7 @@ impl ClusterOptions {
             election_timeout_ms_min: 300,
             election_timeout_ms_max: 600,
             heartbeat_interval_ms: 40,
+            write_stall_timeout_ms: 1000,
             metrics_interval_ms: 1,
             ..Config::default()
         }

@@ -39,7 +39,7 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn on_election_timeout(&mut self, now: Instant) {
         match self.role {
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
-                if self.is_electable() {
+                if self.is_electable(now) {
                     self.campaign(now);
                 } else {
                     self.forget_leader();
@@ -53,7 +53,7 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn on_campaign(&mut self, now: Instant) {
         match self.role {
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
-                if self.is_electable() {
+                if self.is_electable(now) {
                     self.campaign_for_votes(now, VoteKind::Normal);
                 }
             }
@@ -62,15 +62,20 @@ impl<C: TypeConfig> Engine<C> {
         }
     }
 
-    /// Derived from the log, never remembered: a voter that is not in the middle of replacing its state.
+    /// Derived, never remembered: a voter that is not in the middle of replacing its state, and whose disk does not hang.
     ///
     /// A node that the membership in force no longer names may still be needed to commit that very membership (thesis
     /// 4.2.2): with two voters, of which one is removed, only the removed one may have the entry. So a voter of the
     /// committed membership is electable too; it does not count its own vote then.
-    pub(super) fn is_electable(&self) -> bool {
+    pub(super) fn is_electable(&self, now: Instant) -> bool {
         let is_voter =
             self.log.membership().is_voter(self.id) || self.log.committed_membership().is_voter(self.id);
-        is_voter && !self.snapshots.is_installing()
+        is_voter && !self.snapshots.is_installing() && !self.hangs_on_its_disk(now)
+    }
+
+    /// A leader in this state keeps its clients waiting, and its heartbeats keep others from taking over.
+    pub(super) fn hangs_on_its_disk(&self, now: Instant) -> bool {
+        self.writes.is_stalled(now, millis(self.config.write_stall_timeout_ms))
     }
 
     /// Every timeout starts with a pre-vote, also that of a candidate who has already raised its term once: if it is cut

@@ -210,6 +210,10 @@ impl<C: TypeConfig> Engine<C> {
             tracing::warn!(node = %self.id, term = self.term, "no quorum answers: leadership is given up");
             return self.become_follower(now, self.term, None);
         }
+        if self.hangs_on_its_disk(now) {
+            tracing::warn!(node = %self.id, term = self.term, "the log storage hangs: leadership is given up");
+            return self.become_follower(now, self.term, None);
+        }
         self.send_heartbeats(now);
         self.repeat_transfer();
     }

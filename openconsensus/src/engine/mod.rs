@@ -218,7 +218,7 @@ impl<C: TypeConfig> Engine<C> {
             self.forward_reads(now);
             self.apply();
             self.tend_snapshots(now);
-            self.effects.write = self.writes.take(self.hard_state(), &mut self.log);
+            self.effects.write = self.writes.take(now, self.hard_state(), &mut self.log);
             self.log.shrink_tail(self.config.tail_bytes_max);
         }
         self.check_step(&before);

@@ -126,7 +126,7 @@ impl<C: TypeConfig> Engine<C> {
             Role::Follower(follower) => follower.leader.is_none_or(|leader| leader == from),
             Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => false,
         };
-        if is_from_leader && self.is_electable() {
+        if is_from_leader && self.is_electable(now) {
             self.campaign_for_votes(now, VoteKind::Transfer);
         }
     }

@@ -1,6 +1,7 @@
 //! Numbered writes, and the messages that wait for them.
 
 use std::collections::VecDeque;
+use std::time::{Duration, Instant};
 
 use crate::entry::{HardState, Index, LogId};
 use crate::message::{AppendResult, Body, Message};
@@ -33,6 +34,8 @@ struct InFlight {
     id: WriteId,
     /// The last index that is durable when this write is.
     stable_to: Index,
+    /// When it was handed out.
+    since: Instant,
 }
 
 #[derive(Clone, Debug)]
@@ -104,6 +107,11 @@ impl<C: TypeConfig> Writes<C> {
         write <= self.done
     }
 
+    /// Whether a write has not been completed for `timeout` or longer: the disk hangs.
+    pub(super) fn is_stalled(&self, now: Instant, timeout: Duration) -> bool {
+        self.in_flight.front().is_some_and(|oldest| oldest.since + timeout <= now)
+    }
+
     /// Keeps `message` until `until` is durable, or returns it when it already is.
     pub(super) fn hold(
         &mut self,
@@ -135,7 +143,12 @@ impl<C: TypeConfig> Writes<C> {
     }
 
     /// The write that has been put together since the last one, if there is anything to write.
-    pub(super) fn take(&mut self, hard_state: HardState<C>, log: &mut Log<C>) -> Option<LogWrite<C>> {
+    pub(super) fn take(
+        &mut self,
+        now: Instant,
+        hard_state: HardState<C>,
+        log: &mut Log<C>,
+    ) -> Option<LogWrite<C>> {
         let append = log.take_unwritten();
         let hard_state_staged = std::mem::take(&mut self.hard_state_staged);
         let truncate = self.truncate_staged.take();
@@ -145,7 +158,7 @@ impl<C: TypeConfig> Writes<C> {
         }
         let id = self.next;
         self.next = WriteId(id.0 + 1);
-        self.in_flight.push_back(InFlight { id, stable_to: log.written() });
+        self.in_flight.push_back(InFlight { id, stable_to: log.written(), since: now });
         // The hard state is saved first. Until the truncation is durable too, other entries than the committed ones may
         // stand in the storage from there on: after a crash between the two they must not be taken for committed.
         let certain = truncate.map_or(hard_state.commit, |from| hard_state.commit.min(from - 1));
@@ -181,7 +194,7 @@ mod tests {
     use super::*;
     use crate::engine::Recovered;
     use crate::entry::{Entry, Payload};
-    use crate::testing::U64;
+    use crate::testing::{U64, start};
 
     fn acknowledge(matched: Index) -> Message<U64> {
         Message { term: 1, body: Body::AppendResponse { result: AppendResult::Matched { matched } } }
@@ -204,9 +217,9 @@ mod tests {
     fn a_message_waits_for_the_write_that_it_depends_on_and_for_no_later_one() {
         let (mut writes, mut log) = (Writes::<U64>::new(), log());
         append(&mut log, 1, 2);
-        let first = writes.take(HardState::default(), &mut log).unwrap().id;
+        let first = writes.take(start(), HardState::default(), &mut log).unwrap().id;
         append(&mut log, 1, 2);
-        let second = writes.take(HardState::default(), &mut log).unwrap().id;
+        let second = writes.take(start(), HardState::default(), &mut log).unwrap().id;
         append(&mut log, 1, 1);
         assert_eq!(writes.of_entry(1, &log), first);
         assert_eq!(writes.of_entry(4, &log), second);
@@ -224,13 +237,29 @@ mod tests {
     }
 
     #[test]
+    fn a_stall_begins_when_the_oldest_write_is_too_old_and_ends_when_it_is_done() {
+        let (mut writes, mut log) = (Writes::<U64>::new(), log());
+        let (now, second) = (start(), Duration::from_secs(1));
+        assert!(!writes.is_stalled(now + 9 * second, second), "nothing is being written");
+        append(&mut log, 1, 2);
+        let first = writes.take(now, HardState::default(), &mut log).unwrap().id;
+        append(&mut log, 1, 2);
+        writes.take(now + second, HardState::default(), &mut log).unwrap();
+        assert!(!writes.is_stalled(now + second / 2, second));
+        assert!(writes.is_stalled(now + second, second));
+        writes.complete(first, &mut log);
+        assert!(!writes.is_stalled(now + second, second));
+        assert!(writes.is_stalled(now + 2 * second, second));
+    }
+
+    #[test]
     fn acknowledgements_for_one_write_are_one_message() {
         let (mut writes, mut log) = (Writes::<U64>::new(), log());
         append(&mut log, 1, 3);
         for matched in [1, 3, 2] {
             assert!(writes.hold(writes.of_entry(matched, &log), 7, acknowledge(matched)).is_none());
         }
-        let id = writes.take(HardState::default(), &mut log).unwrap().id;
+        let id = writes.take(start(), HardState::default(), &mut log).unwrap().id;
         let released = writes.complete(id, &mut log);
         let [
             (
@@ -249,11 +278,11 @@ mod tests {
     fn the_completion_of_a_write_is_void_for_entries_that_were_truncated() {
         let (mut writes, mut log) = (Writes::<U64>::new(), log());
         append(&mut log, 1, 5);
-        let first = writes.take(HardState::default(), &mut log).unwrap().id;
+        let first = writes.take(start(), HardState::default(), &mut log).unwrap().id;
         assert!(log.truncate(3));
         writes.stage_truncate(3);
         append(&mut log, 2, 4);
-        let second = writes.take(HardState::default(), &mut log).unwrap();
+        let second = writes.take(start(), HardState::default(), &mut log).unwrap();
         assert_eq!((second.truncate, second.append.range()), (Some(3), 3..7));
         // Entries 3 to 5 of term 1 are on the disk now, but the log has others there.
         writes.complete(first, &mut log);
@@ -268,13 +297,13 @@ mod tests {
     fn the_commit_index_does_not_run_ahead_of_a_truncation() {
         let (mut writes, mut log) = (Writes::<U64>::new(), log());
         append(&mut log, 1, 5);
-        writes.take(HardState::default(), &mut log).unwrap();
+        writes.take(start(), HardState::default(), &mut log).unwrap();
         assert!(log.truncate(3));
         writes.stage_truncate(3);
         writes.stage_hard_state();
         append(&mut log, 2, 4);
         let hard_state = HardState { term: 2, voted_for: None, commit: 4 };
-        let write = writes.take(hard_state, &mut log).unwrap();
+        let write = writes.take(start(), hard_state, &mut log).unwrap();
         assert_eq!(write.hard_state, Some(HardState { commit: 2, ..hard_state }));
         assert_eq!(write.commit, 4, "with the entries it is right");
     }
