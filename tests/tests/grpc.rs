@@ -200,6 +200,8 @@ async fn a_durable_cluster_over_grpc_loses_nothing_when_its_leaders_are_killed()
         ended.expect("a writer must not panic");
     }
     nodes.check(&history).await;
+    let installed = nodes.node(2, |node| node.raft.metrics().latest().counters.snapshots_installed).await;
+    assert_eq!(installed, Some(1), "it came back by a snapshot");
 
     for id in 1..=3 {
         nodes.stop(id).await;
