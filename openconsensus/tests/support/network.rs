@@ -92,7 +92,9 @@ impl Cluster {
         for (one, other) in ids.iter().flat_map(|id| others.iter().map(move |other| (*id, *other))) {
             self.cut(one, other);
         }
-        self.letters.retain(|letter| !self.cut.contains(&(letter.from, letter.to)));
+        let cut = self.cut.clone();
+        let lost = self.intercept(|letter| cut.contains(&(letter.from, letter.to)));
+        lost.into_iter().for_each(|letter| self.lose(letter));
     }
 
     pub(crate) fn heal(&mut self) {
@@ -109,7 +111,8 @@ impl Cluster {
 
     /// Loses everything that is under way.
     pub(crate) fn lose_all(&mut self) {
-        self.letters.clear();
+        let lost = self.intercept(|_| true);
+        lost.into_iter().for_each(|letter| self.lose(letter));
     }
 
     /// Hands a letter over, be it the first time or not.
@@ -119,7 +122,7 @@ impl Cluster {
         self.arrive(letter, is_lost);
     }
 
-    /// The letter does not arrive.
+    /// The letter does not arrive. Whoever sends a snapshot learns of it.
     pub(crate) fn lose(&mut self, letter: Letter) {
         self.arrive(letter, true);
     }
@@ -129,7 +132,6 @@ impl Cluster {
         match what {
             What::Message(message) if !is_lost => self.receive(to, from, message),
             What::Message(_) => {}
-            // Whoever streams a snapshot learns that it did not arrive.
             What::Snapshot { id, .. } if is_lost => {
                 self.step(from, Input::SnapshotSent { id, response: None });
             }
@@ -196,7 +198,9 @@ impl Cluster {
     pub(crate) fn settle_but(&mut self, is_lost: impl Fn(&Letter) -> bool) {
         for _ in 0..100_000 {
             let Some(letter) = self.letters.pop_front() else { return };
-            if !is_lost(&letter) {
+            if is_lost(&letter) {
+                self.lose(letter);
+            } else {
                 self.deliver(letter);
             }
         }
