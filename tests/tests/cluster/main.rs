@@ -13,7 +13,7 @@ mod snapshot;
 mod storage;
 mod transfer;
 
-use openconsensus::{Config, LogId};
+use openconsensus::{Config, LogId, WriteError};
 use openconsensus_memstore::kv::Command;
 use openconsensus_tests::{Cluster, ClusterOptions, put};
 
@@ -29,18 +29,21 @@ fn other_than(cluster: &Cluster, id: u64) -> u64 {
     cluster.running().into_iter().find(|other| *other != id).expect("more than one node runs")
 }
 
-/// Writes `entries` entries through `leader` as fast as it takes them, over 200 keys that begin with `prefix`.
+/// Writes `entries` entries as fast as the cluster takes them, over 200 keys that begin with `prefix`: through `leader`, and
+/// where it leads no more, through the next one.
 async fn write_bulk(cluster: &Cluster, leader: u64, prefix: &str, entries: u64) {
-    let raft = cluster.raft(leader);
+    let mut leader = leader;
     let commands: Vec<Command> =
         (0..entries).map(|n| put(format!("{prefix}/{}", n % 200), format!("{n:064}"))).collect();
-    let mut left = commands.into_iter();
-    loop {
-        let batch: Vec<Command> = left.by_ref().take(1000).collect();
-        if batch.is_empty() {
-            return;
+    for batch in commands.chunks(1000) {
+        loop {
+            match cluster.raft(leader).write_many(batch.to_vec()).await {
+                Ok(_) => break,
+                // Certainly not written.
+                Err(WriteError::NotLeader { .. } | WriteError::Dropped) => leader = cluster.leader().await,
+                Err(error) => panic!("the leader takes writes: {error}"),
+            }
         }
-        raft.write_many(batch).await.expect("the leader takes writes");
     }
 }
 
