@@ -11,6 +11,9 @@ use super::effects::WriteId;
 use super::progress::{Progress, ProgressState};
 use super::{Engine, Reply, RequestId, Role, SnapshotEffect, SnapshotId, millis};
 
+/// A purge that is held back for a peer goes on in steps of so many entries.
+const PURGE_ENTRIES_MIN: Index = 1024;
+
 /// What is known of snapshots here.
 #[derive(Clone, Debug)]
 pub(super) struct Snapshots<C: TypeConfig> {
@@ -112,7 +115,7 @@ impl<C: TypeConfig> Engine<C> {
         let bound = snapshot.saturating_sub(self.config.log_hold_entries_max);
         let upto = wanted.min(self.held_for_peers(now).max(bound)).min(self.log.applied().index);
         // Every purge is a write: not one for each entry that a peer comes on.
-        let is_worth_it = upto == wanted || purged + 1024 <= upto;
+        let is_worth_it = upto == wanted || upto == bound || purged + PURGE_ENTRIES_MIN <= upto;
         if upto <= purged || !is_worth_it {
             return;
         }
