@@ -90,6 +90,7 @@ where
         queues: Queues<C>,
     ) -> Self {
         let metrics = shared.watch.latest();
+        let publisher = Publisher::new(&engine, shared.config.metrics_interval_ms);
         Self {
             engine,
             runtime,
@@ -101,7 +102,7 @@ where
             pending: Pending::new(),
             cancels: BTreeMap::new(),
             installing: BTreeMap::new(),
-            publisher: Publisher::new(&metrics, shared.config.metrics_interval_ms),
+            publisher,
             addresses: Addresses {
                 known: metrics.membership.membership.nodes().clone(),
                 membership: metrics.membership.log_id,

@@ -28,11 +28,11 @@ struct Vital<C: TypeConfig> {
 }
 
 impl<C: TypeConfig> Publisher<C> {
-    /// `published` is what everybody has seen already.
-    pub(super) fn new(published: &RaftMetrics<C>, interval_ms: u64) -> Self {
+    /// Everybody has seen the metrics of `engine` as it is now.
+    pub(super) fn new(engine: &Engine<C>, interval_ms: u64) -> Self {
         Self {
             interval: Duration::from_millis(interval_ms),
-            vital: Vital::of(published),
+            vital: Vital::of(engine),
             not_before: None,
             is_behind: false,
         }
@@ -56,9 +56,9 @@ impl<C: TypeConfig> Publisher<C> {
     /// Something has changed: publishes it at once if it is vital.
     pub(super) fn look(&mut self, now: Instant, engine: &Engine<C>, watch: &Watch<C>) {
         self.is_behind = true;
-        let metrics = engine.metrics(now);
-        let vital = Vital::of(&metrics);
+        let vital = Vital::of(engine);
         if vital != self.vital {
+            let metrics = engine.metrics(now);
             trace_changes(&self.vital, &vital, &metrics);
             self.vital = vital;
             self.publish_metrics(now, metrics, watch);
@@ -85,12 +85,13 @@ impl<C: TypeConfig> Publisher<C> {
 }
 
 impl<C: TypeConfig> Vital<C> {
-    fn of(metrics: &RaftMetrics<C>) -> Self {
+    /// Looked at in every turn, so without building all metrics.
+    fn of(engine: &Engine<C>) -> Self {
         Self {
-            role: metrics.role,
-            term: metrics.term,
-            leader: metrics.leader,
-            membership: metrics.membership.log_id,
+            role: engine.role(),
+            term: engine.term(),
+            leader: engine.leader(),
+            membership: engine.membership_at().log_id,
         }
     }
 }

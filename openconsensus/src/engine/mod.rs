@@ -407,15 +407,6 @@ impl<C: TypeConfig> Engine<C> {
         self.next_number
     }
 
-    /// Who leads in the current term, as far as this node knows.
-    fn leader(&self) -> Option<C::NodeId> {
-        match &self.role {
-            Role::Follower(follower) => follower.leader,
-            Role::PreCandidate(_) | Role::Candidate(_) => None,
-            Role::Leader(_) => Some(self.id),
-        }
-    }
-
     fn leader_hint(&self) -> Option<LeaderHint<C>> {
         let id = self.leader()?;
         Some(LeaderHint { id, node: self.log.membership().node(id).cloned() })

@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
+use crate::entry::Term;
+use crate::membership::MembershipAt;
 use crate::metrics::{PeerMetrics, RaftMetrics, RoleName};
 use crate::type_config::TypeConfig;
 
@@ -10,18 +12,45 @@ use super::leader::Leader;
 use super::{Engine, Role, millis};
 
 impl<C: TypeConfig> Engine<C> {
+    /// What this node does at present.
+    pub fn role(&self) -> RoleName {
+        match &self.role {
+            Role::Follower(_) => RoleName::Follower,
+            Role::PreCandidate(_) => RoleName::PreCandidate,
+            Role::Candidate(_) => RoleName::Candidate,
+            Role::Leader(_) => RoleName::Leader,
+        }
+    }
+
+    /// The current term.
+    pub fn term(&self) -> Term {
+        self.term
+    }
+
+    /// Who leads in the current term, as far as this node knows.
+    pub fn leader(&self) -> Option<C::NodeId> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader,
+            Role::PreCandidate(_) | Role::Candidate(_) => None,
+            Role::Leader(_) => Some(self.id),
+        }
+    }
+
+    /// The membership in force and the entry that it came with.
+    pub fn membership_at(&self) -> &MembershipAt<C> {
+        self.log.membership_at()
+    }
+
     /// Everything that an operator can see. `fatal` is `None`: the engine knows of no failure but that of the storage,
     /// and of that not the reason.
     pub fn metrics(&self, now: Instant) -> RaftMetrics<C> {
-        let (role, peers) = match &self.role {
-            Role::Follower(_) => (RoleName::Follower, BTreeMap::new()),
-            Role::PreCandidate(_) => (RoleName::PreCandidate, BTreeMap::new()),
-            Role::Candidate(_) => (RoleName::Candidate, BTreeMap::new()),
-            Role::Leader(leader) => (RoleName::Leader, self.peer_metrics(leader, now)),
+        let peers = match &self.role {
+            Role::Leader(leader) => self.peer_metrics(leader, now),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => BTreeMap::new(),
         };
         RaftMetrics {
             id: self.id,
-            role,
+            role: self.role(),
             term: self.term,
             voted_for: self.voted_for,
             leader: self.leader(),
