@@ -11,6 +11,7 @@
 
 mod client;
 mod cluster;
+pub mod engines;
 mod eventually;
 mod faulty_log;
 mod faulty_state_machine;

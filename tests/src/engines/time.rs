@@ -8,19 +8,19 @@ use super::{Cluster, Letter};
 
 impl Cluster {
     /// The next timer of a node runs out, and no other node notices that time has passed.
-    pub(crate) fn time_out(&mut self, id: u64) {
+    pub fn time_out(&mut self, id: u64) {
         let deadline = self.node(id).engine().next_deadline().expect("a node always has a deadline");
         self.now = self.now.max(deadline);
         self.step(id, Input::Timeout);
     }
 
     /// Time passes and all timers run; everything that is sent arrives at once.
-    pub(crate) fn run(&mut self, ms: u64) {
+    pub fn run(&mut self, ms: u64) {
         self.run_but(ms, |_| false);
     }
 
     /// As [`run`](Self::run), but loses what fits.
-    pub(crate) fn run_but(&mut self, ms: u64, is_lost: impl Fn(&Letter) -> bool) {
+    pub fn run_but(&mut self, ms: u64, is_lost: impl Fn(&Letter) -> bool) {
         let end = self.now + Duration::from_millis(ms);
         self.settle_but(&is_lost);
         for _ in 0..1_000 + 100 * ms {
@@ -43,7 +43,7 @@ impl Cluster {
     }
 
     /// Time passes and all timers run, but nothing arrives.
-    pub(crate) fn run_timers(&mut self, ms: u64) {
+    pub fn run_timers(&mut self, ms: u64) {
         self.now += Duration::from_millis(ms);
         let alive: Vec<u64> = self.alive().collect();
         for id in alive {
@@ -52,12 +52,12 @@ impl Cluster {
     }
 
     /// Time passes without any timer being looked at: what a pause of all processes would do.
-    pub(crate) fn skip(&mut self, ms: u64) {
+    pub fn skip(&mut self, ms: u64) {
         self.now += Duration::from_millis(ms);
     }
 
     /// Runs until `is_true`, for at most `ms`.
-    pub(crate) fn run_until(&mut self, ms: u64, what: &str, is_true: impl Fn(&Self) -> bool) {
+    pub fn run_until(&mut self, ms: u64, what: &str, is_true: impl Fn(&Self) -> bool) {
         for _ in 0..ms {
             if is_true(self) {
                 return;

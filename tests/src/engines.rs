@@ -4,8 +4,6 @@
 //! lost or comes twice, whose disk is slow, who crashes. After every step the properties that Raft promises are checked
 //! over all nodes, so that a test need not say them.
 
-#![allow(dead_code, unused_imports, reason = "each test binary uses its own part of the harness")]
-
 mod chance;
 mod cluster;
 mod disk;
@@ -19,15 +17,15 @@ use std::collections::BTreeMap;
 
 use openconsensus::{Entry, LogId, Membership, Payload, Term, TypeConfig};
 
-pub(crate) use chance::Chance;
-pub(crate) use cluster::{Cluster, ELECTION_TIMEOUT_MS, Outcome};
-pub(crate) use disk::Disk;
-pub(crate) use network::{Letter, What};
-pub(crate) use node::Image;
+pub use chance::Chance;
+pub use cluster::{Cluster, ELECTION_TIMEOUT_MS, Outcome};
+pub use disk::Disk;
+pub use network::{Letter, What};
+pub use node::Image;
 
 /// Commands and responses are numbers, nodes have no address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) struct Test;
+pub struct Test;
 
 impl TypeConfig for Test {
     type Command = u64;
@@ -40,13 +38,14 @@ impl TypeConfig for Test {
     }
 }
 
-pub(crate) fn nodes(ids: impl IntoIterator<Item = u64>) -> BTreeMap<u64, ()> {
+/// Nodes by their ids.
+pub fn nodes(ids: impl IntoIterator<Item = u64>) -> BTreeMap<u64, ()> {
     ids.into_iter().map(|id| (id, ())).collect()
 }
 
 /// A log whose entries have these terms, one digit or letter each as in the figures of the paper: the first is the
 /// membership of `voters`, the others are commands that differ between terms and places.
-pub(crate) fn log_of(voters: u64, terms: &[Term]) -> Vec<Entry<Test>> {
+pub fn log_of(voters: u64, terms: &[Term]) -> Vec<Entry<Test>> {
     let entry = |(place, term): (usize, &Term)| {
         let log_id = LogId::new(*term, place as u64 + 1);
         let payload = match place {
@@ -59,6 +58,6 @@ pub(crate) fn log_of(voters: u64, terms: &[Term]) -> Vec<Entry<Test>> {
 }
 
 /// The command that [`log_of`] puts there.
-pub(crate) fn command_at(log_id: LogId) -> u64 {
+pub fn command_at(log_id: LogId) -> u64 {
     log_id.term * 1_000_000 + log_id.index
 }

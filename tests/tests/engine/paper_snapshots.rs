@@ -1,7 +1,5 @@
 //! Log compaction: Raft paper section 7; thesis chapter 5.
 
-mod support;
-
 use std::collections::BTreeSet;
 
 use openconsensus::engine::{Input, Reply, SnapshotId};
@@ -9,7 +7,7 @@ use openconsensus::{
     AppendResult, Body, Config, Entries, InstallSnapshot, InstallSnapshotResponse, LogId, MembershipAt,
     MembershipChange, Message, ProgressName, SnapshotError, SnapshotMeta, Term,
 };
-use support::{Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome, Test, What, nodes};
+use openconsensus_tests::engines::{self, Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome, Test, What, nodes};
 
 /// Nothing is kept behind a snapshot, so that whoever is late needs one.
 fn purging() -> Config {
@@ -415,9 +413,9 @@ fn section_7_a_snapshot_that_contradicts_the_log_replaces_it() {
         for id in 1..=3 {
             cluster.crash(id);
         }
-        let entries = support::log_of(3, &stale);
+        let entries = engines::log_of(3, &stale);
         let state = openconsensus::HardState { term: 2, voted_for: None, commit: 1 };
-        cluster.node_mut(3).disk = support::Disk::new(state, entries);
+        cluster.node_mut(3).disk = engines::Disk::new(state, entries);
         for id in 1..=3 {
             cluster.node_mut(id).disk.hard_state.term = 2;
             cluster.restart(id);
@@ -476,13 +474,13 @@ fn section_7_entries_behind_a_snapshot_that_matches_are_kept() {
 
 /// A snapshot of node 1 with the commands that `log_of` has up to `last`, on its way to node `to` in `term`.
 fn snapshot_letter(to: u64, term: Term, last: LogId) -> Letter {
-    let mut image = support::Image::default();
+    let mut image = engines::Image::default();
     let meta = meta(last);
     image.applied.last_applied = last;
     image.applied.membership = meta.membership.clone();
     image.commands = (2..=last.index)
         .map(|index| LogId::new(last.term, index))
-        .map(|log_id| (log_id, support::command_at(log_id)))
+        .map(|log_id| (log_id, engines::command_at(log_id)))
         .collect();
     let request = InstallSnapshot { term, leader: 1, meta };
     Letter { from: 1, to, what: What::Snapshot { id: SnapshotId(1), request, image: Box::new(image) } }

@@ -8,86 +8,105 @@ use super::{Chance, Cluster, Test};
 
 /// Something on its way from one node to another.
 #[derive(Clone, Debug)]
-pub(crate) struct Letter {
-    pub(crate) from: u64,
-    pub(crate) to: u64,
-    pub(crate) what: What,
+pub struct Letter {
+    /// Who sent it.
+    pub from: u64,
+    /// Who is to get it.
+    pub to: u64,
+    /// What it is.
+    pub what: What,
 }
 
 /// What is on its way.
 #[derive(Clone, Debug)]
-pub(crate) enum What {
+pub enum What {
+    /// A message.
     Message(Message<Test>),
     /// A snapshot with its bytes, and how the sender names the transfer.
     Snapshot {
+        /// How the sender names the transfer.
         id: SnapshotId,
+        /// What is announced.
         request: InstallSnapshot<Test>,
+        /// The bytes.
         image: Box<Image>,
     },
     /// What became of a snapshot; `None` when it did not arrive.
     SnapshotAnswer {
+        /// How the sender names the transfer.
         id: SnapshotId,
+        /// What the receiver said.
         response: Option<InstallSnapshotResponse>,
     },
 }
 
 impl Letter {
-    pub(crate) fn body(&self) -> Option<&Body<Test>> {
+    /// The body, if it is a message.
+    pub fn body(&self) -> Option<&Body<Test>> {
         match &self.what {
             What::Message(message) => Some(&message.body),
             What::Snapshot { .. } | What::SnapshotAnswer { .. } => None,
         }
     }
 
-    pub(crate) fn term(&self) -> Option<Term> {
+    /// The term, if it is a message.
+    pub fn term(&self) -> Option<Term> {
         match &self.what {
             What::Message(message) => Some(message.term),
             What::Snapshot { .. } | What::SnapshotAnswer { .. } => None,
         }
     }
 
-    pub(crate) fn is_append(&self) -> bool {
+    /// Whether it carries entries or probes.
+    pub fn is_append(&self) -> bool {
         matches!(self.body(), Some(Body::Append { .. }))
     }
 
-    pub(crate) fn is_append_response(&self) -> bool {
+    /// Whether it answers an append.
+    pub fn is_append_response(&self) -> bool {
         matches!(self.body(), Some(Body::AppendResponse { .. }))
     }
 
-    pub(crate) fn is_heartbeat(&self) -> bool {
+    /// Whether it is a heartbeat.
+    pub fn is_heartbeat(&self) -> bool {
         matches!(self.body(), Some(Body::Heartbeat { .. }))
     }
 
-    pub(crate) fn is_heartbeat_response(&self) -> bool {
+    /// Whether it answers a heartbeat.
+    pub fn is_heartbeat_response(&self) -> bool {
         matches!(self.body(), Some(Body::HeartbeatResponse { .. }))
     }
 
-    pub(crate) fn is_vote_request(&self) -> bool {
+    /// Whether it asks for a vote or a pre-vote.
+    pub fn is_vote_request(&self) -> bool {
         matches!(self.body(), Some(Body::VoteRequest { .. }))
     }
 
-    pub(crate) fn is_vote_response(&self) -> bool {
+    /// Whether it answers such a question.
+    pub fn is_vote_response(&self) -> bool {
         matches!(self.body(), Some(Body::VoteResponse { .. }))
     }
 
-    pub(crate) fn is_snapshot(&self) -> bool {
+    /// Whether it is a snapshot on its way.
+    pub fn is_snapshot(&self) -> bool {
         matches!(self.what, What::Snapshot { .. })
     }
 }
 
 impl Cluster {
     /// Loses everything between these nodes, in both directions, until [`heal`](Self::heal).
-    pub(crate) fn cut(&mut self, one: u64, other: u64) {
+    pub fn cut(&mut self, one: u64, other: u64) {
         self.cut_one_way(one, other);
         self.cut_one_way(other, one);
     }
 
-    pub(crate) fn cut_one_way(&mut self, from: u64, to: u64) {
+    /// Loses everything from `from` to `to` from now on.
+    pub fn cut_one_way(&mut self, from: u64, to: u64) {
         self.cut.insert((from, to));
     }
 
     /// Cuts `ids` off from all other nodes, and what is under way between them with it.
-    pub(crate) fn isolate(&mut self, ids: &[u64]) {
+    pub fn isolate(&mut self, ids: &[u64]) {
         let others: Vec<u64> = self.nodes.keys().copied().filter(|id| !ids.contains(id)).collect();
         for (one, other) in ids.iter().flat_map(|id| others.iter().map(move |other| (*id, *other))) {
             self.cut(one, other);
@@ -97,12 +116,13 @@ impl Cluster {
         lost.into_iter().for_each(|letter| self.lose(letter));
     }
 
-    pub(crate) fn heal(&mut self) {
+    /// Loses nothing any more.
+    pub fn heal(&mut self) {
         self.cut.clear();
     }
 
     /// Takes what is under way and fits, out of the network: it is lost unless the test delivers it.
-    pub(crate) fn intercept(&mut self, fits: impl Fn(&Letter) -> bool) -> Vec<Letter> {
+    pub fn intercept(&mut self, fits: impl Fn(&Letter) -> bool) -> Vec<Letter> {
         let letters = std::mem::take(&mut self.letters).into_iter();
         let (taken, kept): (Vec<Letter>, Vec<Letter>) = letters.partition(|letter| fits(letter));
         self.letters = kept.into();
@@ -110,20 +130,20 @@ impl Cluster {
     }
 
     /// Loses everything that is under way.
-    pub(crate) fn lose_all(&mut self) {
+    pub fn lose_all(&mut self) {
         let lost = self.intercept(|_| true);
         lost.into_iter().for_each(|letter| self.lose(letter));
     }
 
     /// Hands a letter over, be it the first time or not.
-    pub(crate) fn deliver(&mut self, letter: Letter) {
+    pub fn deliver(&mut self, letter: Letter) {
         let is_there = self.nodes.get(&letter.to).is_some_and(Node::is_alive);
         let is_lost = !is_there || self.cut.contains(&(letter.from, letter.to));
         self.arrive(letter, is_lost);
     }
 
     /// The letter does not arrive. Whoever sends a snapshot learns of it.
-    pub(crate) fn lose(&mut self, letter: Letter) {
+    pub fn lose(&mut self, letter: Letter) {
         self.arrive(letter, true);
     }
 
@@ -148,23 +168,25 @@ impl Cluster {
     }
 
     /// Takes any letter that is under way.
-    pub(crate) fn take_letter(&mut self, chance: &mut Chance) -> Option<Letter> {
+    pub fn take_letter(&mut self, chance: &mut Chance) -> Option<Letter> {
         let count = self.letters.len() as u64;
         if count == 0 { None } else { self.letters.remove(chance.below(count) as usize) }
     }
 
-    pub(crate) fn put_back(&mut self, letter: Letter) {
+    /// Sends a letter that was taken off its way, behind all others.
+    pub fn put_back(&mut self, letter: Letter) {
         self.letters.push_back(letter);
     }
 
-    pub(crate) fn deliver_oldest(&mut self) {
+    /// Delivers what was sent first, if there is anything.
+    pub fn deliver_oldest(&mut self) {
         if let Some(letter) = self.letters.pop_front() {
             self.deliver(letter);
         }
     }
 
     /// Delivers several messages to one node before its effects are taken.
-    pub(crate) fn deliver_batch(&mut self, chance: &mut Chance) {
+    pub fn deliver_batch(&mut self, chance: &mut Chance) {
         let Some(first) = self.take_letter(chance) else { return };
         let (to, is_message) = (first.to, matches!(first.what, What::Message(_)));
         if !is_message || !self.node(to).is_alive() {
@@ -185,17 +207,17 @@ impl Cluster {
     }
 
     /// A message of `from` arrives at `to`, whether anybody has sent it or not.
-    pub(crate) fn receive(&mut self, to: u64, from: u64, message: Message<Test>) {
+    pub fn receive(&mut self, to: u64, from: u64, message: Message<Test>) {
         self.step(to, Input::Receive { from, message });
     }
 
     /// Delivers everything that is under way, and what follows from it, until nothing is. No time passes.
-    pub(crate) fn settle(&mut self) {
+    pub fn settle(&mut self) {
         self.settle_but(|_| false);
     }
 
     /// As [`settle`](Self::settle), but loses what fits.
-    pub(crate) fn settle_but(&mut self, is_lost: impl Fn(&Letter) -> bool) {
+    pub fn settle_but(&mut self, is_lost: impl Fn(&Letter) -> bool) {
         for _ in 0..100_000 {
             let Some(letter) = self.letters.pop_front() else { return };
             if is_lost(&letter) {

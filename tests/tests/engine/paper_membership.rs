@@ -1,7 +1,5 @@
 //! Membership changes: Raft paper section 6; thesis 4.1 to 4.3. Leadership transfer: thesis 3.10.
 
-mod support;
-
 use std::collections::BTreeSet;
 
 use openconsensus::engine::{Input, Reply};
@@ -9,7 +7,7 @@ use openconsensus::{
     Body, ChangeMembershipError, Config, InitializeError, LogId, Membership, MembershipChange, Message,
     ProgressName, RoleName, TransferError, VoteKind,
 };
-use support::{Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome, Test, nodes};
+use openconsensus_tests::engines::{Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome, Test, nodes};
 
 fn ids(ids: impl IntoIterator<Item = u64>) -> BTreeSet<u64> {
     ids.into_iter().collect()

@@ -1,10 +1,8 @@
 //! Log replication: Raft paper 5.3, 5.5 and figure 7; thesis 3.5.
 
-mod support;
-
 use openconsensus::engine::Input;
 use openconsensus::{AppendResult, Body, Config, Entries, LogId, Message, ProgressName, RoleName, Term};
-use support::{Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome, command_at, log_of};
+use openconsensus_tests::engines::{self, Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome, command_at, log_of};
 
 fn matched(letter: &Letter) -> Option<u64> {
     match letter.body() {
@@ -14,15 +12,15 @@ fn matched(letter: &Letter) -> Option<u64> {
 }
 
 /// An append as the leader of `term` might send it: the entries behind `prev` of a log with these terms.
-fn append(term: Term, prev: u64, terms: &[Term], commit: u64) -> Message<support::Test> {
-    let log: Entries<support::Test> = log_of(3, terms).into();
+fn append(term: Term, prev: u64, terms: &[Term], commit: u64) -> Message<engines::Test> {
+    let log: Entries<engines::Test> = log_of(3, terms).into();
     let entries = log.slice(prev + 1..u64::MAX);
     let prev = log.at(prev).map_or(LogId::ZERO, |entry| entry.log_id);
     Message { term, body: Body::Append { prev, entries, commit } }
 }
 
 /// What node `id` answers to a message of the leader.
-fn answer(cluster: &mut Cluster, id: u64, leader: u64, message: Message<support::Test>) -> AppendResult {
+fn answer(cluster: &mut Cluster, id: u64, leader: u64, message: Message<engines::Test>) -> AppendResult {
     cluster.receive(id, leader, message);
     let answers = cluster.intercept(|letter| letter.from == id);
     match answers.last().and_then(Letter::body) {
@@ -492,7 +490,7 @@ fn an_acknowledgement_of_what_was_never_sent_is_ignored() {
 #[test]
 fn an_append_that_contradicts_itself_is_dropped() {
     let mut cluster = Cluster::of(3);
-    let log: Entries<support::Test> = log_of(3, &[1, 1, 1, 4, 4]).into();
+    let log: Entries<engines::Test> = log_of(3, &[1, 1, 1, 4, 4]).into();
     let claims = [
         (LogId::new(1, 1), log.slice(3..4)),
         (LogId::new(1, 1), log.slice(2..6)),
@@ -580,7 +578,7 @@ fn an_idle_leader_brings_an_empty_learner_up_to_date() {
     cluster.elect(1);
     cluster.write(1, 7);
     cluster.settle();
-    cluster.change(1, openconsensus::MembershipChange::AddLearners(support::nodes([4])));
+    cluster.change(1, openconsensus::MembershipChange::AddLearners(engines::nodes([4])));
     cluster.settle();
     assert_eq!(cluster.commands(4), [7]);
     assert_eq!(cluster.role(4), RoleName::Follower);

@@ -2,13 +2,11 @@
 //!
 //! Every run is decided by its seed. A run that fails says which, and `SEED=n` repeats it; `SEEDS=n` runs the first `n`.
 
-mod support;
-
 use std::collections::BTreeSet;
 
 use openconsensus::engine::Input;
 use openconsensus::{Config, MembershipChange};
-use support::{Chance, Cluster, What, nodes};
+use openconsensus_tests::engines::{Chance, Cluster, What, nodes};
 
 const STEPS: u64 = 2_000;
 
@@ -32,7 +30,7 @@ fn figure_3_the_five_properties_hold_under_random_faults() {
             Ok(cluster) => seen.look_at(&cluster),
             Err(panic) => {
                 eprintln!(
-                    "repeat with: SEED={seed} cargo test -p openconsensus --test paper_five_properties"
+                    "repeat with: SEED={seed} cargo test -p openconsensus-tests --test engine five_properties"
                 );
                 std::panic::resume_unwind(panic);
             }

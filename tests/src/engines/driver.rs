@@ -9,12 +9,12 @@ use super::{Cluster, Test};
 
 impl Cluster {
     /// One input, and everything that its effects ask for. Messages are on their way afterwards.
-    pub(crate) fn step(&mut self, id: u64, input: Input<Test>) {
+    pub fn step(&mut self, id: u64, input: Input<Test>) {
         self.step_all(id, [input]);
     }
 
     /// Several inputs, and then the effects of all of them: what a busy driver does.
-    pub(crate) fn step_all(&mut self, id: u64, inputs: impl IntoIterator<Item = Input<Test>>) {
+    pub fn step_all(&mut self, id: u64, inputs: impl IntoIterator<Item = Input<Test>>) {
         let now = self.now;
         let Some(engine) = &mut self.node_mut(id).engine else { return };
         for input in inputs {
@@ -194,14 +194,14 @@ impl Cluster {
     }
 
     /// The oldest write of a slow disk is done.
-    pub(crate) fn complete_write(&mut self, id: u64) {
+    pub fn complete_write(&mut self, id: u64) {
         self.finish_write(id);
         self.carry_out(id);
         self.oracle.check(&self.nodes, self.now);
     }
 
     /// All writes of a slow disk are done, and the engine is told of the last one only. Returns how many there were.
-    pub(crate) fn complete_all_writes_at_once(&mut self, id: u64) -> usize {
+    pub fn complete_all_writes_at_once(&mut self, id: u64) -> usize {
         let node = self.node_mut(id);
         let writes: Vec<_> = node.writes.drain(..).collect();
         for write in &writes {
@@ -212,17 +212,18 @@ impl Cluster {
         writes.len()
     }
 
-    pub(crate) fn has_writes(&self, id: u64) -> bool {
+    /// Whether the node's disk has writes that are not done.
+    pub fn has_writes(&self, id: u64) -> bool {
         !self.node(id).writes.is_empty()
     }
 
     /// The disk is slow from now on: writes are done only by [`complete_write`](Self::complete_write).
-    pub(crate) fn slow_disk(&mut self, id: u64) {
+    pub fn slow_disk(&mut self, id: u64) {
         self.node_mut(id).is_disk_slow = true;
     }
 
     /// Everything that waits is done, and nothing waits from now on.
-    pub(crate) fn speed_up(&mut self, id: u64) {
+    pub fn speed_up(&mut self, id: u64) {
         let node = self.node_mut(id);
         node.is_disk_slow = false;
         node.is_machine_slow = false;
@@ -236,13 +237,13 @@ impl Cluster {
     }
 
     /// Installing the snapshot that has arrived fails: its stream broke off.
-    pub(crate) fn fail_installing(&mut self, id: u64) {
+    pub fn fail_installing(&mut self, id: u64) {
         let installation = self.node_mut(id).installing.take().expect("a snapshot is being installed");
         self.step(id, Input::SnapshotInstalled { id: installation.id, installed: false });
     }
 
     /// A node loses everything that is not on its disk.
-    pub(crate) fn crash(&mut self, id: u64) {
+    pub fn crash(&mut self, id: u64) {
         // Whoever was sending a snapshot here sees the connection end.
         for arrival in std::mem::take(&mut self.node_mut(id).arrivals).into_values() {
             let what = What::SnapshotAnswer { id: arrival.id, response: None };
@@ -251,7 +252,8 @@ impl Cluster {
         self.node_mut(id).crash();
     }
 
-    pub(crate) fn restart(&mut self, id: u64) {
+    /// Starts a node from what is on its disk.
+    pub fn restart(&mut self, id: u64) {
         let (config, now) = (self.config.clone(), self.now);
         self.node_mut(id)
             .start(&config, now)

@@ -10,7 +10,7 @@ use super::{Disk, Test};
 
 /// Remembers what was seen, and panics when something contradicts it.
 #[derive(Debug, Default)]
-pub(crate) struct Oracle {
+pub struct Oracle {
     leaders: BTreeMap<Term, u64>,
     /// Every entry that ever stood in a log: the one before it, and what it carries.
     entries: BTreeMap<LogId, (LogId, Payload<Test>)>,
@@ -24,28 +24,28 @@ pub(crate) struct Oracle {
 
 impl Oracle {
     /// The greatest index known to be committed anywhere.
-    pub(crate) fn committed(&self) -> Index {
+    pub fn committed(&self) -> Index {
         self.committed.last_key_value().map_or(0, |(index, _)| *index)
     }
 
     /// How many memberships have been committed.
-    pub(crate) fn memberships(&self) -> u64 {
+    pub fn memberships(&self) -> u64 {
         let is_membership = |id: &&LogId| matches!(self.entries.get(id), Some((_, Payload::Membership(_))));
         self.committed.values().filter(is_membership).count() as u64
     }
 
-    pub(crate) fn committed_at(&self, index: Index) -> Option<LogId> {
+    pub fn committed_at(&self, index: Index) -> Option<LogId> {
         self.committed.get(&index).copied()
     }
 
     /// A node starts over: its cursors may be lower than before a crash.
-    pub(crate) fn restarted(&mut self, id: u64) {
+    pub fn restarted(&mut self, id: u64) {
         self.cursors.remove(&id);
     }
 
     /// Log Matching (5.3): an entry with the same index and term is the same, and so is all that stands before it.
     /// Looks at the entries of `log` at and after `from`.
-    pub(crate) fn saw_entries(&mut self, log: &Disk, from: Index) {
+    pub fn saw_entries(&mut self, log: &Disk, from: Index) {
         for index in from.max(log.purged.index + 1)..=log.last().index {
             let before = log.id_at(index - 1).expect("the log is contiguous");
             let entry = log.at(index).expect("the log is contiguous");
@@ -56,7 +56,7 @@ impl Oracle {
     }
 
     /// A message leaves: what it promises must be on the disk of its sender.
-    pub(crate) fn saw_message(&self, sender: &Node, to: u64, message: &Message<Test>) {
+    pub fn saw_message(&self, sender: &Node, to: u64, message: &Message<Test>) {
         let (disk, term) = (&sender.disk, message.term);
         let has_voted = |candidate| {
             let state = disk.hard_state;
@@ -87,7 +87,7 @@ impl Oracle {
     }
 
     /// Looks at all nodes.
-    pub(crate) fn check(&mut self, nodes: &BTreeMap<u64, Node>, now: Instant) {
+    pub fn check(&mut self, nodes: &BTreeMap<u64, Node>, now: Instant) {
         for node in nodes.values().filter(|node| node.is_alive()) {
             self.check_node(node, nodes, now);
         }

@@ -12,13 +12,16 @@ use super::{Disk, Test};
 
 /// The state of a state machine: the commands that it has applied, in order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Image {
-    pub(crate) applied: AppliedState<Test>,
-    pub(crate) commands: Vec<(LogId, u64)>,
+pub struct Image {
+    /// What has been applied, and the membership there.
+    pub applied: AppliedState<Test>,
+    /// The commands, in order.
+    pub commands: Vec<(LogId, u64)>,
 }
 
 impl Image {
-    pub(crate) fn meta(&self) -> SnapshotMeta<Test> {
+    /// What a snapshot of this state covers.
+    pub fn meta(&self) -> SnapshotMeta<Test> {
         SnapshotMeta {
             last: self.applied.last_applied,
             membership: self.applied.membership.clone(),
@@ -29,24 +32,24 @@ impl Image {
 
 /// A snapshot that has arrived and is to be installed.
 #[derive(Clone, Debug)]
-pub(crate) struct Arrival {
-    pub(crate) from: u64,
+pub struct Arrival {
+    pub from: u64,
     /// How the sender names the transfer.
-    pub(crate) id: SnapshotId,
-    pub(crate) image: Image,
+    pub id: SnapshotId,
+    pub image: Image,
 }
 
 /// A snapshot that the state machine is to install.
 #[derive(Clone, Debug)]
-pub(crate) struct Installation {
-    pub(crate) id: SnapshotId,
-    pub(crate) request: RequestId,
-    pub(crate) announced: InstallSnapshot<Test>,
+pub struct Installation {
+    pub id: SnapshotId,
+    pub request: RequestId,
+    pub announced: InstallSnapshot<Test>,
 }
 
 /// Work of the state machine.
 #[derive(Clone, Debug)]
-pub(crate) enum Work {
+pub enum Work {
     Apply(Apply<Test>),
     Build(SnapshotId),
     Install(Installation),
@@ -54,40 +57,40 @@ pub(crate) enum Work {
 
 /// A node, alive or crashed.
 #[derive(Debug)]
-pub(crate) struct Node {
-    pub(crate) id: u64,
+pub struct Node {
+    pub id: u64,
     /// `None` after a crash.
-    pub(crate) engine: Option<Engine<Test>>,
+    pub engine: Option<Engine<Test>>,
     /// What survives a crash.
-    pub(crate) disk: Disk,
+    pub disk: Disk,
     /// What the disk will be when all writes are done: the log as the engine sees it.
-    pub(crate) view: Disk,
+    pub view: Disk,
     /// Handed over and not done.
-    pub(crate) writes: VecDeque<LogWrite<Test>>,
+    pub writes: VecDeque<LogWrite<Test>>,
     /// Writes are done only when a test says so.
-    pub(crate) is_disk_slow: bool,
-    pub(crate) machine: Image,
+    pub is_disk_slow: bool,
+    pub machine: Image,
     /// The state machine does nothing until a test says so.
-    pub(crate) is_machine_slow: bool,
+    pub is_machine_slow: bool,
     /// What the state machine has to do, in order.
-    pub(crate) to_do: VecDeque<Work>,
-    pub(crate) snapshot: Option<Image>,
+    pub to_do: VecDeque<Work>,
+    pub snapshot: Option<Image>,
     /// Snapshots are written out only when a test says so.
-    pub(crate) is_building_slow: bool,
+    pub is_building_slow: bool,
     /// Views of the state that are being written out, beside everything else.
-    pub(crate) to_build: VecDeque<(SnapshotId, Image)>,
+    pub to_build: VecDeque<(SnapshotId, Image)>,
     /// Snapshots are installed only when a test says so.
-    pub(crate) is_installing_slow: bool,
+    pub is_installing_slow: bool,
     /// What is being installed; nothing else is done meanwhile.
-    pub(crate) installing: Option<Installation>,
+    pub installing: Option<Installation>,
     /// Snapshots whose bytes are here, by the request that they were announced with.
-    pub(crate) arrivals: BTreeMap<RequestId, Arrival>,
-    pub(crate) replies: BTreeMap<RequestId, Reply<Test>>,
-    pub(crate) starts: u64,
+    pub arrivals: BTreeMap<RequestId, Arrival>,
+    pub replies: BTreeMap<RequestId, Reply<Test>>,
+    pub starts: u64,
 }
 
 impl Node {
-    pub(crate) fn new(id: u64, disk: Disk) -> Self {
+    pub fn new(id: u64, disk: Disk) -> Self {
         Self {
             id,
             engine: None,
@@ -110,7 +113,7 @@ impl Node {
     }
 
     /// Builds an engine from what is on the disk, as a driver does.
-    pub(crate) fn start(&mut self, config: &ValidConfig, now: Instant) -> Result<(), String> {
+    pub fn start(&mut self, config: &ValidConfig, now: Instant) -> Result<(), String> {
         assert!(self.engine.is_none(), "node {} runs already", self.id);
         self.starts += 1;
         let applied = self.machine.applied.clone();
@@ -127,7 +130,7 @@ impl Node {
     }
 
     /// Loses everything that is not durable.
-    pub(crate) fn crash(&mut self) {
+    pub fn crash(&mut self) {
         self.engine = None;
         self.writes.clear();
         self.to_do.clear();
@@ -137,34 +140,34 @@ impl Node {
     }
 
     /// Loses the state too, down to the snapshot: what happens to a state machine in memory.
-    pub(crate) fn lose_state(&mut self) {
+    pub fn lose_state(&mut self) {
         self.machine = self.snapshot.clone().unwrap_or_default();
     }
 
     /// What the current snapshot contains, which is as durable as the log.
-    pub(crate) fn snapshot_index(&self) -> Index {
+    pub fn snapshot_index(&self) -> Index {
         self.snapshot.as_ref().map_or(0, |image| image.applied.last_applied.index)
     }
 
     /// Whether an entry, or the effect of it, would survive a crash.
-    pub(crate) fn has_durably(&self, id: LogId) -> bool {
+    pub fn has_durably(&self, id: LogId) -> bool {
         id.index <= self.snapshot_index() || self.disk.covers(id)
     }
 
-    pub(crate) fn is_alive(&self) -> bool {
+    pub fn is_alive(&self) -> bool {
         self.engine.is_some()
     }
 
-    pub(crate) fn engine(&self) -> &Engine<Test> {
+    pub fn engine(&self) -> &Engine<Test> {
         self.engine.as_ref().unwrap_or_else(|| panic!("node {} has crashed", self.id))
     }
 
-    pub(crate) fn metrics(&self, now: Instant) -> RaftMetrics<Test> {
+    pub fn metrics(&self, now: Instant) -> RaftMetrics<Test> {
         self.engine().metrics(now)
     }
 
     /// Applies what it was handed, reading what is not in memory any more from the disk.
-    pub(crate) fn apply(&mut self, apply: Apply<Test>) -> LogId {
+    pub fn apply(&mut self, apply: Apply<Test>) -> LogId {
         let in_memory = apply.entries.range();
         let from_disk_to = if in_memory.is_empty() { apply.range.end } else { in_memory.start };
         let old = self.disk.read(apply.range.start..from_disk_to, u64::MAX);

@@ -9,20 +9,23 @@ use super::Test;
 
 /// What a node has on its disk, or would have if everything that it has handed over were durable.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Disk {
-    pub(crate) hard_state: HardState<Test>,
-    pub(crate) purged: LogId,
+pub struct Disk {
+    /// The last one that was saved.
+    pub hard_state: HardState<Test>,
+    /// The last entry that was purged.
+    pub purged: LogId,
     /// Consecutive entries behind `purged`.
     entries: Vec<Entry<Test>>,
 }
 
 impl Disk {
-    pub(crate) fn new(hard_state: HardState<Test>, entries: Vec<Entry<Test>>) -> Self {
+    /// A disk with a log that begins at index 1.
+    pub fn new(hard_state: HardState<Test>, entries: Vec<Entry<Test>>) -> Self {
         Self { hard_state, purged: LogId::ZERO, entries }
     }
 
     /// Does what a log storage has to do, and panics where an engine must not ask for it.
-    pub(crate) fn carry_out(&mut self, write: &LogWrite<Test>) {
+    pub fn carry_out(&mut self, write: &LogWrite<Test>) {
         if let Some(hard_state) = write.hard_state {
             let before = self.hard_state;
             assert!(before.term <= hard_state.term, "the term falls: {before:?} to {hard_state:?}");
@@ -52,7 +55,7 @@ impl Disk {
     }
 
     /// Removes what is at or before `upto`.
-    pub(crate) fn purge(&mut self, upto: LogId) {
+    pub fn purge(&mut self, upto: LogId) {
         assert!(self.purged.index <= upto.index, "the purged index falls from {} to {upto}", self.purged);
         let replaced = self.id_at(upto.index);
         self.entries.retain(|entry| upto.index < entry.log_id.index);
@@ -66,38 +69,42 @@ impl Disk {
         self.purged = upto;
     }
 
-    pub(crate) fn last(&self) -> LogId {
+    /// The last entry, or the purged one when there is none behind it.
+    pub fn last(&self) -> LogId {
         self.entries.last().map_or(self.purged, |entry| entry.log_id)
     }
 
     /// The name of the entry at `index`, from the purged one to the last.
-    pub(crate) fn id_at(&self, index: Index) -> Option<LogId> {
+    pub fn id_at(&self, index: Index) -> Option<LogId> {
         if index == self.purged.index {
             return Some(self.purged);
         }
         self.at(index).map(|entry| entry.log_id)
     }
 
-    pub(crate) fn at(&self, index: Index) -> Option<&Entry<Test>> {
+    /// The entry at `index`, if it is there.
+    pub fn at(&self, index: Index) -> Option<&Entry<Test>> {
         let place = index.checked_sub(self.purged.index + 1)?;
         self.entries.get(place as usize)
     }
 
     /// Whether it has this entry, or a snapshot in place of it.
-    pub(crate) fn covers(&self, id: LogId) -> bool {
+    pub fn covers(&self, id: LogId) -> bool {
         id.index < self.purged.index || self.id_at(id.index) == Some(id)
     }
 
-    pub(crate) fn entries(&self) -> &[Entry<Test>] {
+    /// The entries behind the purged one.
+    pub fn entries(&self) -> &[Entry<Test>] {
         &self.entries
     }
 
     /// The terms of the entries behind the purged one.
-    pub(crate) fn terms(&self) -> Vec<Term> {
+    pub fn terms(&self) -> Vec<Term> {
         self.entries.iter().map(|entry| entry.log_id.term).collect()
     }
 
-    pub(crate) fn read(&self, range: Range<Index>, bytes_max: u64) -> Entries<Test> {
+    /// The entries of `range`, at least the first, then as many as `bytes_max` allows.
+    pub fn read(&self, range: Range<Index>, bytes_max: u64) -> Entries<Test> {
         let wanted = self.entries.iter().filter(|entry| range.contains(&entry.log_id.index));
         let entries: Entries<Test> = wanted.cloned().collect::<Vec<_>>().into();
         let starts = entries.first().is_some_and(|first| first.index == range.start);
@@ -105,7 +112,7 @@ impl Disk {
     }
 
     /// What a driver finds when it starts a node on this disk.
-    pub(crate) fn recover(
+    pub fn recover(
         &self,
         id: u64,
         seed: u64,

@@ -1,12 +1,10 @@
 //! Safety: Raft paper 5.4, figure 8, 5.6; thesis 3.8 (what must be durable) and 10.2.1 (the leader's disk in parallel).
 
-mod support;
-
 use std::time::Duration;
 
 use openconsensus::engine::Input;
 use openconsensus::{AppendResult, Body, Config, Entries, LogId, Message, RoleName, Term, VoteKind};
-use support::{Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome};
+use openconsensus_tests::engines::{self, Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome};
 
 fn is_grant(letter: &Letter) -> bool {
     matches!(letter.body(), Some(Body::VoteResponse { granted: true, .. }))
@@ -85,7 +83,7 @@ fn figure_8_c() -> Cluster {
     cluster.settle_but(Letter::is_append);
     assert!(cluster.is_leader(1));
     assert_eq!((cluster.term(1), cluster.terms(1)), (4, vec![1, 2, 4]));
-    let log: Entries<support::Test> = cluster.node(1).view.entries().to_vec().into();
+    let log: Entries<engines::Test> = cluster.node(1).view.entries().to_vec().into();
     let body = Body::Append { prev: LogId::new(1, 1), entries: log.slice(2..3), commit: 1 };
     for id in [2, 3] {
         cluster.receive(id, 1, Message { term: 4, body: body.clone() });
@@ -307,7 +305,7 @@ fn a_vote_for_oneself_waits_for_the_write_that_carries_it() {
     cluster.add_fresh(1);
     cluster.slow_disk(1);
     let request = cluster.request();
-    cluster.step(1, Input::Initialize { request, nodes: support::nodes([1]) });
+    cluster.step(1, Input::Initialize { request, nodes: engines::nodes([1]) });
     cluster.time_out(1);
     assert_eq!((cluster.role(1), cluster.node(1).writes.len()), (RoleName::Candidate, 2));
     cluster.complete_write(1);
@@ -363,9 +361,9 @@ fn a_slow_disk_neither_delays_heartbeats_nor_starts_elections() {
 fn the_completion_of_an_old_write_says_nothing_of_entries_that_replaced_it() {
     let mut cluster = Cluster::with_logs(3, &[(1, &[1]), (2, &[1]), (3, &[1])]);
     cluster.slow_disk(2);
-    let old: Entries<support::Test> = support::log_of(3, &[1, 2, 2, 2]).into();
-    let new: Entries<support::Test> = support::log_of(3, &[1, 3]).into();
-    let append = |term, entries: &Entries<support::Test>| Message {
+    let old: Entries<engines::Test> = engines::log_of(3, &[1, 2, 2, 2]).into();
+    let new: Entries<engines::Test> = engines::log_of(3, &[1, 3]).into();
+    let append = |term, entries: &Entries<engines::Test>| Message {
         term,
         body: Body::Append { prev: LogId::new(1, 1), entries: entries.slice(2..u64::MAX), commit: 1 },
     };

@@ -1,10 +1,8 @@
 //! Client interaction: Raft paper section 8; thesis 6.2 to 6.4.
 
-mod support;
-
 use openconsensus::engine::{Input, Reply, RequestId};
 use openconsensus::{Body, Config, LogId, Message, Payload, RoleName};
-use support::{Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome};
+use openconsensus_tests::engines::{self, Cluster, ELECTION_TIMEOUT_MS, Letter, Outcome};
 
 fn read_index(cluster: &Cluster, request: RequestId) -> Option<u64> {
     match cluster.reply(request) {
@@ -53,7 +51,7 @@ fn requests_that_arrive_together_become_one_append_and_one_write() {
     cluster.elect(1);
     cluster.slow_disk(1);
     let requests: Vec<RequestId> = (0..50).map(|_| cluster.request()).collect();
-    let inputs: Vec<Input<support::Test>> = requests
+    let inputs: Vec<Input<engines::Test>> = requests
         .iter()
         .map(|request| Input::Write { request: *request, commands: vec![request.0] })
         .collect();
@@ -246,7 +244,7 @@ fn thesis_6_4_one_round_confirms_many_reads() {
     cluster.elect(1);
     cluster.run(Config::default().heartbeat_interval_ms / 2);
     let requests: Vec<RequestId> = (0..100).map(|_| cluster.read_later()).collect();
-    let inputs: Vec<Input<support::Test>> =
+    let inputs: Vec<Input<engines::Test>> =
         requests.iter().map(|request| Input::Read { request: *request }).collect();
     cluster.step_all(1, inputs);
     assert_eq!(cluster.letters().filter(|letter| letter.is_heartbeat()).count(), 2, "one to each peer");
@@ -269,7 +267,7 @@ fn thesis_6_4_a_follower_serves_a_read_after_asking_the_leader() {
     let mut cluster = Cluster::of(3);
     cluster.add_fresh(4);
     cluster.elect(1);
-    cluster.change(1, openconsensus::MembershipChange::AddLearners(support::nodes([4])));
+    cluster.change(1, openconsensus::MembershipChange::AddLearners(engines::nodes([4])));
     cluster.write(1, 7);
     cluster.settle();
     for id in [2, 4] {

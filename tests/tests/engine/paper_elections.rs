@@ -1,7 +1,5 @@
 //! Leader election: Raft paper 5.1, 5.2 and 5.4.1; thesis 4.2.3, 6.2 and 9.6.
 
-mod support;
-
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -9,9 +7,9 @@ use openconsensus::engine::{Input, Reply};
 use openconsensus::{
     AppendResult, Body, Config, Entries, LogId, MembershipChange, Message, RoleName, VoteKind,
 };
-use support::{Cluster, ELECTION_TIMEOUT_MS, Letter, nodes};
+use openconsensus_tests::engines::{self, Cluster, ELECTION_TIMEOUT_MS, Letter, nodes};
 
-fn vote_request(cluster: &Cluster, from: u64, term: u64, kind: VoteKind) -> Message<support::Test> {
+fn vote_request(cluster: &Cluster, from: u64, term: u64, kind: VoteKind) -> Message<engines::Test> {
     let last = cluster.metrics(from).last;
     Message { term, body: Body::VoteRequest { kind, campaign: 77, last } }
 }
@@ -472,7 +470,7 @@ fn a_leader_that_is_heard_but_hears_nobody_steps_down() {
     let leader = cluster.leader().expect("there is one");
     let request = cluster.write(leader, 5);
     cluster.settle();
-    assert_eq!(cluster.outcome(request), support::Outcome::Applied);
+    assert_eq!(cluster.outcome(request), engines::Outcome::Applied);
 }
 
 /// 4.2.3: a node that can be heard but hears nobody does not disturb the others.

@@ -1,0 +1,9 @@
+//! Tests of the pure engine: one for each sentence of the Raft paper and thesis that rules, and random faults.
+
+mod five_properties;
+mod paper_clients;
+mod paper_elections;
+mod paper_membership;
+mod paper_replication;
+mod paper_safety;
+mod paper_snapshots;
