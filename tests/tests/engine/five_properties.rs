@@ -116,7 +116,7 @@ fn go_on(cluster: &mut Cluster, chance: &mut Chance) {
         0 => cluster.run_timers(1 + chance.below(20)),
         1 => {
             if let Some(leader) = cluster.leader() {
-                cluster.write(leader, chance.next());
+                cluster.write(leader, chance.number());
             }
         }
         2 if chance.below(4) == 0 => {
@@ -150,7 +150,7 @@ fn disturb(cluster: &mut Cluster, chance: &mut Chance) {
             }
         }
         54..64 if is_alive => {
-            let _ = cluster.write_many(id, &vec![chance.next(); 1 + chance.below(3) as usize]);
+            let _ = cluster.write_many(id, &vec![chance.number(); 1 + chance.below(3) as usize]);
         }
         64..67 if is_alive => drop(cluster.read(id)),
         67..70 => slow_down_or_speed_up(cluster, chance, id),
@@ -213,7 +213,7 @@ fn crash(cluster: &mut Cluster, chance: &mut Chance, id: u64) {
 fn isolate_leader(cluster: &mut Cluster, chance: &mut Chance) {
     if let Some(leader) = cluster.leader() {
         cluster.isolate(&[leader]);
-        cluster.write_many(leader, &[chance.next(), chance.next()]);
+        cluster.write_many(leader, &[chance.number(), chance.number()]);
     }
 }
 
