@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use crate::entry::Term;
+use crate::entry::{Index, LogId, Term};
 use crate::membership::MembershipAt;
-use crate::metrics::{PeerMetrics, RaftMetrics, RoleName};
+use crate::metrics::{Counters, PeerMetrics, RaftMetrics, RoleName};
 use crate::type_config::TypeConfig;
 
 use super::leader::Leader;
@@ -39,6 +39,35 @@ impl<C: TypeConfig> Engine<C> {
     /// The membership in force and the entry that it came with.
     pub fn membership_at(&self) -> &MembershipAt<C> {
         self.log.membership_at()
+    }
+
+    /// The last entry of the log.
+    pub fn last(&self) -> LogId {
+        self.log.last()
+    }
+
+    /// Entries up to here are known to be committed.
+    pub fn committed(&self) -> Index {
+        self.log.committed()
+    }
+
+    /// The last entry that the state machine is known to have applied.
+    pub fn applied(&self) -> LogId {
+        self.log.applied()
+    }
+
+    /// On a leader, up to where the log of `peer` is known to equal its own, durably. `None` on other nodes, and for
+    /// who is no peer.
+    pub fn matched(&self, peer: C::NodeId) -> Option<Index> {
+        match &self.role {
+            Role::Leader(leader) => leader.peers.get(&peer).map(|progress| progress.matched()),
+            Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
+        }
+    }
+
+    /// What has happened since start.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Everything that an operator can see. `fatal` is `None`: the engine knows of no failure but that of the storage,
