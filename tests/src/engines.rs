@@ -4,12 +4,11 @@
 //! lost or comes twice, whose disk is slow, who crashes. After every step the properties that Raft promises are checked
 //! over all nodes, so that a test need not say them.
 
-mod chance;
 mod cluster;
 mod disk;
 mod driver;
 mod network;
-mod node;
+pub(crate) mod node;
 mod oracle;
 mod time;
 
@@ -17,11 +16,11 @@ use std::collections::BTreeMap;
 
 use openconsensus::{Entry, LogId, Membership, Payload, Term, TypeConfig};
 
-pub use chance::Chance;
 pub use cluster::{Cluster, ELECTION_TIMEOUT_MS, Outcome};
 pub use disk::Disk;
 pub use network::{Letter, What};
 pub use node::Image;
+pub use oracle::Oracle;
 
 /// Commands and responses are numbers, nodes have no address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -26,39 +26,73 @@ impl Disk {
 
     /// Does what a log storage has to do, and panics where an engine must not ask for it.
     pub fn carry_out(&mut self, write: &LogWrite<Test>) {
-        if let Some(hard_state) = write.hard_state {
-            let before = self.hard_state;
-            assert!(before.term <= hard_state.term, "the term falls: {before:?} to {hard_state:?}");
-            if before.term == hard_state.term && before.voted_for.is_some() {
-                assert_eq!(
-                    before.voted_for, hard_state.voted_for,
-                    "the vote changes within term {}",
-                    before.term
-                );
-            }
-            self.hard_state = HardState { commit: before.commit.max(hard_state.commit), ..hard_state };
+        self.carry_out_parts(write, usize::MAX);
+    }
+
+    /// Of how many parts a write consists: the hard state, the truncation, the purge, and each entry.
+    pub fn parts_of(write: &LogWrite<Test>) -> usize {
+        usize::from(write.hard_state.is_some())
+            + usize::from(write.truncate.is_some())
+            + usize::from(write.purge.is_some())
+            + write.append.len()
+    }
+
+    /// Does the first `parts` of a write, as a crash in the middle of it leaves it.
+    pub fn carry_out_parts(&mut self, write: &LogWrite<Test>, mut parts: usize) {
+        let mut is_done = |is_part: bool| {
+            let is_done = is_part && 0 < parts;
+            parts -= usize::from(is_done);
+            is_done
+        };
+        if let Some(hard_state) = write.hard_state
+            && is_done(true)
+        {
+            self.save(hard_state);
         }
-        if let Some(from) = write.truncate {
+        if let Some(from) = write.truncate
+            && is_done(true)
+        {
             assert!(self.purged.index < from, "truncation from {from}, but purged to {}", self.purged);
-            self.entries.retain(|entry| entry.log_id.index < from);
+            self.entries.truncate((from - self.purged.index - 1) as usize);
         }
-        if let Some(upto) = write.purge {
+        if let Some(upto) = write.purge
+            && is_done(true)
+        {
             self.purge(upto);
         }
-        if let Some(first) = write.append.first() {
-            let last = self.last();
-            assert_eq!(first.index, last.index + 1, "append of {first} behind {last}");
-            assert!(last.term <= first.term, "append of {first} behind {last}");
-            self.entries.extend(write.append.iter().cloned());
+        for entry in write.append.iter() {
+            if !is_done(true) {
+                return;
+            }
+            let (entry_id, last) = (entry.log_id, self.last());
+            assert_eq!(entry_id.index, last.index + 1, "append of {entry_id} behind {last}");
+            assert!(last.term <= entry_id.term, "append of {entry_id} behind {last}");
+            self.entries.push(entry.clone());
+        }
+        if !write.append.is_empty() {
             self.hard_state.commit = self.hard_state.commit.max(write.commit);
         }
+    }
+
+    fn save(&mut self, hard_state: HardState<Test>) {
+        let before = self.hard_state;
+        assert!(before.term <= hard_state.term, "the term falls: {before:?} to {hard_state:?}");
+        if before.term == hard_state.term && before.voted_for.is_some() {
+            assert_eq!(
+                before.voted_for, hard_state.voted_for,
+                "the vote changes within term {}",
+                before.term
+            );
+        }
+        self.hard_state = HardState { commit: before.commit.max(hard_state.commit), ..hard_state };
     }
 
     /// Removes what is at or before `upto`.
     pub fn purge(&mut self, upto: LogId) {
         assert!(self.purged.index <= upto.index, "the purged index falls from {} to {upto}", self.purged);
         let replaced = self.id_at(upto.index);
-        self.entries.retain(|entry| upto.index < entry.log_id.index);
+        let gone = (upto.index - self.purged.index).min(self.entries.len() as u64);
+        self.entries.drain(..gone as usize);
         if replaced.is_some_and(|replaced| replaced != upto) {
             assert!(
                 self.entries.is_empty(),
@@ -105,10 +139,11 @@ impl Disk {
 
     /// The entries of `range`, at least the first, then as many as `bytes_max` allows.
     pub fn read(&self, range: Range<Index>, bytes_max: u64) -> Entries<Test> {
-        let wanted = self.entries.iter().filter(|entry| range.contains(&entry.log_id.index));
-        let entries: Entries<Test> = wanted.cloned().collect::<Vec<_>>().into();
-        let starts = entries.first().is_some_and(|first| first.index == range.start);
-        if starts { entries.limit_bytes(bytes_max) } else { Entries::empty() }
+        let Some(start) = range.start.checked_sub(self.purged.index + 1) else { return Entries::empty() };
+        let behind = self.entries.get(start as usize..).unwrap_or_default();
+        let count = range.end.saturating_sub(range.start).min(behind.len() as u64);
+        let entries: Entries<Test> = behind[..count as usize].to_vec().into();
+        entries.limit_bytes(bytes_max)
     }
 
     /// What a driver finds when it starts a node on this disk.

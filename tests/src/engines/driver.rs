@@ -21,7 +21,7 @@ impl Cluster {
             engine.step(now, input);
         }
         self.carry_out(id);
-        self.oracle.check(&self.nodes, now);
+        self.oracle.check(&self.nodes);
     }
 
     pub(super) fn carry_out(&mut self, id: u64) {
@@ -33,14 +33,11 @@ impl Cluster {
             let Effects { write, messages, replies, reads, apply, snapshots, state_changed: _ } = effects;
             if let Some(write) = write {
                 node.view.carry_out(&write);
-                let first_new = write.append.range().start;
-                if !write.append.is_empty() {
-                    self.oracle.saw_entries(&node.view, first_new);
-                }
+                self.oracle.saw_write(node, &write);
                 node.writes.push_back(write);
             }
             for (to, message) in messages {
-                self.oracle.saw_message(node, to, &message);
+                self.oracle.saw_message(&self.nodes, id, to, &message);
                 if let Body::VoteRequest { campaign, .. } = message.body {
                     self.campaigns.insert(id, campaign);
                 }
@@ -189,6 +186,8 @@ impl Cluster {
         assert!(applied.index <= announced.meta.last.index, "node {id} would go back from {applied}");
         node.machine = image.clone();
         node.snapshot = Some(image);
+        self.oracle.state_replaced(id);
+        let node = self.node_mut(id);
         let engine = node.engine.as_mut().expect("the node lives");
         engine.step(now, Input::SnapshotInstalled { id: snapshot, installed: true });
     }
@@ -197,7 +196,7 @@ impl Cluster {
     pub fn complete_write(&mut self, id: u64) {
         self.finish_write(id);
         self.carry_out(id);
-        self.oracle.check(&self.nodes, self.now);
+        self.oracle.check(&self.nodes);
     }
 
     /// All writes of a slow disk are done, and the engine is told of the last one only. Returns how many there were.
@@ -232,7 +231,7 @@ impl Cluster {
         if node.is_alive() {
             self.work(id);
             self.carry_out(id);
-            self.oracle.check(&self.nodes, self.now);
+            self.oracle.check(&self.nodes);
         }
     }
 
@@ -261,6 +260,6 @@ impl Cluster {
         self.oracle.restarted(id);
         self.oracle.saw_entries(&self.nodes[&id].view, 0);
         self.carry_out(id);
-        self.oracle.check(&self.nodes, now);
+        self.oracle.check(&self.nodes);
     }
 }

@@ -4,7 +4,7 @@ use openconsensus::engine::{Input, SnapshotId};
 use openconsensus::{Body, InstallSnapshot, InstallSnapshotResponse, Message, Term};
 
 use super::node::{Arrival, Image, Node};
-use super::{Chance, Cluster, Test};
+use super::{Cluster, Test};
 
 /// Something on its way from one node to another.
 #[derive(Clone, Debug)]
@@ -167,43 +167,11 @@ impl Cluster {
         }
     }
 
-    /// Takes any letter that is under way.
-    pub fn take_letter(&mut self, chance: &mut Chance) -> Option<Letter> {
-        let count = self.letters.len() as u64;
-        if count == 0 { None } else { self.letters.remove(chance.below(count) as usize) }
-    }
-
-    /// Sends a letter that was taken off its way, behind all others.
-    pub fn put_back(&mut self, letter: Letter) {
-        self.letters.push_back(letter);
-    }
-
     /// Delivers what was sent first, if there is anything.
     pub fn deliver_oldest(&mut self) {
         if let Some(letter) = self.letters.pop_front() {
             self.deliver(letter);
         }
-    }
-
-    /// Delivers several messages to one node before its effects are taken.
-    pub fn deliver_batch(&mut self, chance: &mut Chance) {
-        let Some(first) = self.take_letter(chance) else { return };
-        let (to, is_message) = (first.to, matches!(first.what, What::Message(_)));
-        if !is_message || !self.node(to).is_alive() {
-            return self.deliver(first);
-        }
-        let is_cut = |letter: &Letter| self.cut.contains(&(letter.from, letter.to));
-        let fits =
-            |letter: &Letter| letter.to == to && !is_cut(letter) && matches!(letter.what, What::Message(_));
-        let (batch, kept): (Vec<Letter>, Vec<Letter>) = self.letters.iter().cloned().partition(fits);
-        self.letters = kept.into();
-        let inputs = batch.into_iter().filter_map(|letter| match letter.what {
-            What::Message(message) => Some(Input::Receive { from: letter.from, message }),
-            What::Snapshot { .. } | What::SnapshotAnswer { .. } => None,
-        });
-        let inputs: Vec<Input<Test>> = inputs.collect();
-        self.step_all(to, inputs);
-        self.deliver(first);
     }
 
     /// A message of `from` arrives at `to`, whether anybody has sent it or not.

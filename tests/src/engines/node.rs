@@ -5,7 +5,8 @@ use std::time::Instant;
 
 use openconsensus::engine::{Apply, Engine, LogWrite, Reply, RequestId, SnapshotId};
 use openconsensus::{
-    AppliedState, ApplyBatch, Entries, Index, InstallSnapshot, LogId, RaftMetrics, SnapshotMeta, ValidConfig,
+    AppliedState, ApplyBatch, Entries, Index, InstallSnapshot, LogId, RaftMetrics, RoleName, SnapshotMeta,
+    Term, ValidConfig,
 };
 
 use super::{Disk, Test};
@@ -114,6 +115,11 @@ impl Node {
 
     /// Builds an engine from what is on the disk, as a driver does.
     pub fn start(&mut self, config: &ValidConfig, now: Instant) -> Result<(), String> {
+        self.start_seeded(config, self.id * 1_000 + self.starts + 1, now)
+    }
+
+    /// Like [`start`](Self::start), with a seed for the engine.
+    pub fn start_seeded(&mut self, config: &ValidConfig, seed: u64, now: Instant) -> Result<(), String> {
         assert!(self.engine.is_none(), "node {} runs already", self.id);
         self.starts += 1;
         let applied = self.machine.applied.clone();
@@ -123,7 +129,6 @@ impl Node {
         }
         self.view = self.disk.clone();
         let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |image| image.applied.last_applied);
-        let seed = self.id * 1_000 + self.starts;
         let recovered = self.disk.recover(self.id, seed, applied, snapshot);
         self.engine = Some(Engine::new(config.clone(), recovered, now)?);
         Ok(())
@@ -152,6 +157,12 @@ impl Node {
     /// Whether an entry, or the effect of it, would survive a crash.
     pub fn has_durably(&self, id: LogId) -> bool {
         id.index <= self.snapshot_index() || self.disk.covers(id)
+    }
+
+    /// Whether it lives and leads in `term`.
+    pub fn leads_in(&self, term: Term) -> bool {
+        let leads = |engine: &Engine<Test>| engine.role() == RoleName::Leader && engine.term() == term;
+        self.engine.as_ref().is_some_and(leads)
     }
 
     pub fn is_alive(&self) -> bool {

@@ -1,25 +1,42 @@
-//! What must hold after every step, over all nodes: the five properties of figure 3 of the paper, and durability.
+//! What must hold after every step, over all nodes: the five properties of figure 3 of the paper, durability of what is
+//! promised, and the rules of changes of membership.
 
-use std::collections::BTreeMap;
-use std::time::Instant;
+use std::collections::{BTreeMap, BTreeSet};
 
-use openconsensus::{AppendResult, Body, Index, LogId, Message, Payload, RoleName, Term, VoteKind};
+use openconsensus::engine::LogWrite;
+use openconsensus::{
+    AppendResult, Body, Index, LogId, Membership, Message, Payload, RoleName, Term, VoteKind,
+};
 
 use super::node::Node;
 use super::{Disk, Test};
 
-/// Remembers what was seen, and panics when something contradicts it.
+/// Remembers what was seen, and panics when something contradicts it. Everything is looked at once, when it is new: the
+/// cost of a step does not grow with the logs.
 #[derive(Debug, Default)]
 pub struct Oracle {
     leaders: BTreeMap<Term, u64>,
+    /// Who has granted a vote, by term and candidate.
+    votes: BTreeMap<(Term, u64), BTreeSet<u64>>,
     /// Every entry that ever stood in a log: the one before it, and what it carries.
     entries: BTreeMap<LogId, (LogId, Payload<Test>)>,
-    committed: BTreeMap<Index, LogId>,
-    applied: BTreeMap<Index, (LogId, u64)>,
-    /// The state of each state machine when it was last looked at.
-    looked_at: BTreeMap<u64, (LogId, usize)>,
-    /// Term, commit index and applied index of each node since its last start.
-    cursors: BTreeMap<u64, (Term, Index, Index)>,
+    /// What is committed, and how many commands there are up to it.
+    committed: BTreeMap<Index, (LogId, usize)>,
+    seen: BTreeMap<u64, Seen>,
+}
+
+/// A node when it was last looked at.
+#[derive(Clone, Debug, Default)]
+struct Seen {
+    term: Term,
+    committed: Index,
+    applied: Index,
+    /// How many of the commands that its state machine has applied were compared.
+    commands: usize,
+    /// The entry of the membership in force.
+    membership: LogId,
+    /// What it knows of its peers as the leader of `term`.
+    matched: BTreeMap<u64, Index>,
 }
 
 impl Oracle {
@@ -30,17 +47,40 @@ impl Oracle {
 
     /// How many memberships have been committed.
     pub fn memberships(&self) -> u64 {
-        let is_membership = |id: &&LogId| matches!(self.entries.get(id), Some((_, Payload::Membership(_))));
-        self.committed.values().filter(is_membership).count() as u64
+        let is_membership = |id: &LogId| matches!(self.entries.get(id), Some((_, Payload::Membership(_))));
+        self.committed.values().filter(|(id, _)| is_membership(id)).count() as u64
     }
 
+    /// The entry that is committed at `index`, if any is.
     pub fn committed_at(&self, index: Index) -> Option<LogId> {
-        self.committed.get(&index).copied()
+        self.committed.get(&index).map(|(id, _)| *id)
+    }
+
+    /// What an entry carries that has ever stood in a log.
+    pub fn payload_of(&self, id: LogId) -> Option<&Payload<Test>> {
+        self.entries.get(&id).map(|(_, payload)| payload)
+    }
+
+    /// Who has led in `term`, if anybody has.
+    pub fn leader_of(&self, term: Term) -> Option<u64> {
+        self.leaders.get(&term).copied()
+    }
+
+    /// The latest term in which anybody has led.
+    pub fn latest_leader(&self) -> Option<(Term, u64)> {
+        self.leaders.last_key_value().map(|(term, leader)| (*term, *leader))
     }
 
     /// A node starts over: its cursors may be lower than before a crash.
     pub fn restarted(&mut self, id: u64) {
-        self.cursors.remove(&id);
+        self.seen.remove(&id);
+    }
+
+    /// The state of a node's state machine was replaced by another.
+    pub fn state_replaced(&mut self, id: u64) {
+        if let Some(seen) = self.seen.get_mut(&id) {
+            seen.commands = 0;
+        }
     }
 
     /// Log Matching (5.3): an entry with the same index and term is the same, and so is all that stands before it.
@@ -55,150 +95,265 @@ impl Oracle {
         }
     }
 
-    /// A message leaves: what it promises must be on the disk of its sender.
-    pub fn saw_message(&self, sender: &Node, to: u64, message: &Message<Test>) {
-        let (disk, term) = (&sender.disk, message.term);
-        let has_voted = |candidate| {
-            let state = disk.hard_state;
-            term < state.term || state.term == term && state.voted_for == Some(candidate)
-        };
+    /// Leader Append-Only (5.3): a leader never removes an entry. `write` was handed over and is in the node's view.
+    pub fn saw_write(&mut self, node: &Node, write: &LogWrite<Test>) {
+        if let (RoleName::Leader, Some(from)) = (node.engine().role(), write.truncate) {
+            panic!("Leader Append-Only (5.3): node {} leads and cuts its log from {from} on", node.id);
+        }
+        if !write.append.is_empty() {
+            self.saw_entries(&node.view, write.append.range().start);
+        }
+    }
+
+    /// A message of node `from` leaves: what it promises must be on the disk of its sender.
+    pub fn saw_message(&mut self, nodes: &BTreeMap<u64, Node>, from: u64, to: u64, message: &Message<Test>) {
+        let (sender, term) = (&nodes[&from], message.term);
+        let state = sender.disk.hard_state;
+        let has_voted =
+            |candidate| term < state.term || term == state.term && state.voted_for == Some(candidate);
         match &message.body {
             Body::VoteRequest { kind: VoteKind::Normal | VoteKind::Transfer, .. } => {
-                assert!(has_voted(sender.id), "node {} asks for votes before its own is durable", sender.id);
+                assert!(has_voted(from), "node {from} asks for votes before its own is durable");
             }
             Body::VoteResponse { kind: VoteKind::Normal | VoteKind::Transfer, granted: true, .. } => {
-                assert!(has_voted(to), "node {} votes for {to} before it is durable", sender.id);
+                assert!(has_voted(to), "node {from} votes for {to} before it is durable");
+                self.votes.entry((term, to)).or_default().insert(from);
             }
             Body::AppendResponse { result: AppendResult::Matched { matched } } => {
-                assert!(
-                    term <= disk.hard_state.term,
-                    "node {} acknowledges in a term that is not durable",
-                    sender.id
-                );
-                let last = disk.last().index.max(sender.snapshot_index());
-                assert!(
-                    *matched <= last,
-                    "node {} acknowledges {matched}, its disk ends at {last}",
-                    sender.id
-                );
+                let saved = state.term;
+                assert!(term <= saved, "node {from} acknowledges in term {term}, but has saved {saved}");
+                let last = sender.disk.last().index.max(sender.snapshot_index());
+                assert!(*matched <= last, "node {from} acknowledges {matched}, its disk ends at {last}");
+                let leader = nodes.get(&to).filter(|node| node.leads_in(term));
+                if let Some(id) = leader.and_then(|leader| leader.view.id_at(*matched)) {
+                    assert!(sender.has_durably(id), "node {from} acknowledges {id}, which its disk has not");
+                }
             }
             _ => {}
         }
     }
 
     /// Looks at all nodes.
-    pub fn check(&mut self, nodes: &BTreeMap<u64, Node>, now: Instant) {
-        for node in nodes.values().filter(|node| node.is_alive()) {
-            self.check_node(node, nodes, now);
+    pub fn check(&mut self, nodes: &BTreeMap<u64, Node>) {
+        for id in nodes.keys() {
+            self.check_node(*id, nodes);
         }
-        self.check_latest_leader(nodes, now);
-        self.check_memberships(nodes);
     }
 
-    fn check_node(&mut self, node: &Node, nodes: &BTreeMap<u64, Node>, now: Instant) {
-        let metrics = node.metrics(now);
-        let id = node.id;
-        assert_eq!(metrics.last, node.view.last(), "node {id}: every entry is handed to the disk at once");
-        if metrics.role == RoleName::Leader {
-            let known = *self.leaders.entry(metrics.term).or_insert(id);
-            assert_eq!(known, id, "Election Safety (5.2): two leaders of term {}", metrics.term);
+    /// Looks at one node, which may have changed.
+    pub fn check_node(&mut self, id: u64, nodes: &BTreeMap<u64, Node>) {
+        let node = &nodes[&id];
+        let Some(engine) = &node.engine else { return };
+        let (role, term, committed) = (engine.role(), engine.term(), engine.committed());
+        let applied = engine.applied().index;
+        assert_eq!(engine.last(), node.view.last(), "node {id}: every entry is handed to the disk at once");
+        assert!(applied <= committed, "node {id}: {applied} is applied, {committed} committed");
+        let mut seen = self.seen.remove(&id).unwrap_or_default();
+        assert!(seen.term <= term, "node {id}: the term falls from {} to {term}", seen.term);
+        let before = seen.committed;
+        assert!(before <= committed, "node {id}: commit falls from {before} to {committed}");
+        assert!(seen.applied <= applied, "node {id}: applied falls from {} to {applied}", seen.applied);
+        if role == RoleName::Leader && self.leaders.get(&term) != Some(&id) {
+            self.check_elected(node, term);
         }
-        let applied = metrics.applied.index;
-        let (term, committed, applied_before) = self.cursors.get(&id).copied().unwrap_or_default();
-        assert!(term <= metrics.term, "node {id}: the term falls from {term} to {}", metrics.term);
-        assert!(
-            committed <= metrics.committed,
-            "node {id}: commit falls from {committed} to {}",
-            metrics.committed
-        );
-        assert!(applied_before <= applied, "node {id}: applied falls from {applied_before} to {applied}");
-        assert!(
-            applied <= metrics.committed,
-            "node {id}: {applied} is applied, {} committed",
-            metrics.committed
-        );
-        self.cursors.insert(id, (metrics.term, metrics.committed, applied));
-        self.check_committed(node, committed, metrics.committed, nodes);
-        self.check_applied(node);
+        if before < committed {
+            self.check_committed(node, before, committed, nodes);
+        }
+        self.check_applied(node, &mut seen.commands);
+        let membership = engine.membership_at().log_id;
+        if seen.membership != membership {
+            self.check_one_change(node);
+            check_intersection(node, nodes);
+        }
+        if seen.term < term || role != RoleName::Leader {
+            seen.matched.clear();
+        }
+        if role == RoleName::Leader {
+            check_matched(node, nodes, &mut seen.matched);
+        }
+        let Seen { commands, matched, .. } = seen;
+        self.seen.insert(id, Seen { term, committed, applied, commands, membership, matched });
     }
 
-    /// Leader Completeness (5.4): what one node holds to be committed, no other node ever contradicts.
+    /// Election Safety (5.2), a quorum for it that counts who votes in the membership in force on the winner, and Leader
+    /// Completeness (5.4).
+    fn check_elected(&mut self, leader: &Node, term: Term) {
+        let id = leader.id;
+        let known = *self.leaders.entry(term).or_insert(id);
+        assert_eq!(known, id, "Election Safety (5.2): two leaders of term {term}");
+        let votes = self.votes.get(&(term, id));
+        let has_voted = |voter: u64| voter == id || votes.is_some_and(|votes| votes.contains(&voter));
+        let membership = leader.engine().membership();
+        assert!(
+            membership.is_quorum(has_voted),
+            "node {id} leads in term {term} with votes of {votes:?}, no quorum of {membership}"
+        );
+        if self.latest_leader() == Some((term, id))
+            && let Some((_, (last, _))) = self.committed.last_key_value()
+        {
+            assert_complete(leader, term, *last);
+        }
+    }
+
+    /// What one node holds to be committed, a quorum has durably and no other node ever contradicts.
     fn check_committed(&mut self, node: &Node, before: Index, committed: Index, nodes: &BTreeMap<u64, Node>) {
-        for index in before.max(node.view.purged.index)..=committed {
-            if index == 0 {
-                continue;
+        let mut next = node.view.id_at(committed);
+        assert!(next.is_some(), "node {} lacks committed {committed}", node.id);
+        // Backwards, from entry to entry: the first of them may have been applied and purged in the same step.
+        let mut new = Vec::new();
+        while let Some(id) = next.filter(|id| before < id.index) {
+            match self.committed_at(id.index) {
+                Some(known) => {
+                    assert_eq!(
+                        known, id,
+                        "State Machine Safety (5.4.3): node {} commits another entry",
+                        node.id
+                    );
+                }
+                None => new.push(id),
             }
-            let id =
-                node.view.id_at(index).unwrap_or_else(|| panic!("node {} lacks committed {index}", node.id));
-            if let Some(known) = self.committed.get(&index) {
-                assert_eq!(
-                    *known, id,
-                    "State Machine Safety (5.4.3): node {} commits another entry",
-                    node.id
-                );
-                continue;
-            }
-            let has = |voter: u64| nodes.get(&voter).is_some_and(|node| node.has_durably(id));
-            let membership = node.engine().membership();
-            assert!(
-                membership.is_quorum(has),
-                "node {} commits {id}, which no quorum of {membership} has",
+            next = self.entries.get(&id).map(|(before, _)| *before);
+        }
+        for id in new.into_iter().rev() {
+            self.note_committed(id, node, nodes);
+        }
+    }
+
+    /// An entry is known to be committed for the first time, by `node`.
+    fn note_committed(&mut self, id: LogId, node: &Node, nodes: &BTreeMap<u64, Node>) {
+        let has = |voter: u64| nodes.get(&voter).is_some_and(|node| node.has_durably(id));
+        let membership = node.engine().membership();
+        assert!(
+            membership.is_quorum(has),
+            "node {} commits {id}, which no quorum of {membership} has",
+            node.id
+        );
+        let is_command = matches!(self.payload_of(id), Some(Payload::Command(_)));
+        let commands = self.committed.get(&(id.index - 1)).map_or(0, |(_, commands)| *commands);
+        self.committed.insert(id.index, (id, commands + usize::from(is_command)));
+        // Leader Completeness (5.4): the leader of the latest term has everything that was ever committed.
+        if let Some((term, leader)) = self.latest_leader()
+            && let Some(leader) = nodes.get(&leader).filter(|node| node.leads_in(term))
+        {
+            assert_complete(leader, term, id);
+        }
+    }
+
+    /// State Machine Safety (5.4.3): all nodes apply the committed commands, each of them, in order.
+    fn check_applied(&self, node: &Node, compared: &mut usize) {
+        let commands = &node.machine.commands;
+        if commands.len() == *compared {
+            return;
+        }
+        *compared = if commands.len() < *compared { 0 } else { *compared };
+        for (place, (log_id, command)) in commands.iter().enumerate().skip(*compared) {
+            let known = self.committed.get(&log_id.index);
+            assert_eq!(
+                known,
+                Some(&(*log_id, place + 1)),
+                "State Machine Safety (5.4.3): node {} applies {log_id} as its command number {}",
+                node.id,
+                place + 1
+            );
+            assert_eq!(
+                self.payload_of(*log_id),
+                Some(&Payload::Command(*command)),
+                "node {} applies another command",
                 node.id
             );
-            self.committed.insert(index, id);
         }
-    }
-
-    /// State Machine Safety (5.4.3): all nodes apply the same commands at the same places.
-    fn check_applied(&mut self, node: &Node) {
-        let state = (node.machine.applied.last_applied, node.machine.commands.len());
-        if self.looked_at.insert(node.id, state) == Some(state) {
-            return;
-        }
-        let commands = &node.machine.commands;
-        for (log_id, command) in commands {
-            let known = self.applied.entry(log_id.index).or_insert((*log_id, *command));
-            assert_eq!(*known, (*log_id, *command), "node {} applies another command", node.id);
-        }
-        for pair in commands.windows(2) {
-            assert!(
-                pair[0].0.index < pair[1].0.index,
-                "node {} applies {} after {}",
-                node.id,
-                pair[1].0,
-                pair[0].0
-            );
-        }
-    }
-
-    /// Leader Completeness (5.4): the leader of the latest term has everything that was ever committed.
-    fn check_latest_leader(&self, nodes: &BTreeMap<u64, Node>, now: Instant) {
-        let Some((term, leader)) = self.leaders.last_key_value() else { return };
-        let node = &nodes[leader];
-        if !node.is_alive() {
-            return;
-        }
-        let metrics = node.metrics(now);
-        if metrics.role != RoleName::Leader || metrics.term != *term {
-            return;
-        }
-        for id in self.committed.values() {
-            assert!(
-                node.view.covers(*id),
-                "Leader Completeness (5.4): leader {leader} of {term} lacks committed {id}"
-            );
-        }
+        *compared = commands.len();
     }
 
     /// At most one change of membership is under way (thesis 4.1).
-    fn check_memberships(&self, nodes: &BTreeMap<u64, Node>) {
+    fn check_one_change(&self, node: &Node) {
         let committed = self.committed();
-        for node in nodes.values().filter(|node| node.is_alive()) {
-            let changes = node.view.entries().iter().filter(|entry| {
-                committed < entry.log_id.index && matches!(entry.payload, Payload::Membership(_))
-            });
-            let changes: Vec<LogId> = changes.map(|entry| entry.log_id).collect();
-            assert!(changes.len() <= 1, "node {} has changes {changes:?} under way at once", node.id);
+        let open = node.view.entries().iter().rev().take_while(|entry| committed < entry.log_id.index);
+        let changes = open.filter(|entry| matches!(entry.payload, Payload::Membership(_)));
+        let changes: Vec<LogId> = changes.map(|entry| entry.log_id).collect();
+        assert!(changes.len() <= 1, "node {} has changes {changes:?} under way at once", node.id);
+    }
+}
+
+fn assert_complete(leader: &Node, term: Term, id: LogId) {
+    assert!(
+        leader.view.covers(id),
+        "Leader Completeness (5.4): leader {} of {term} lacks committed {id}",
+        leader.id
+    );
+}
+
+/// What a leader knows of its peers never falls, and is on their disks.
+fn check_matched(leader: &Node, nodes: &BTreeMap<u64, Node>, seen: &mut BTreeMap<u64, Index>) {
+    for peer in nodes.values() {
+        let Some(matched) = leader.engine().matched(peer.id) else {
+            seen.remove(&peer.id);
+            continue;
+        };
+        let before = seen.insert(peer.id, matched).unwrap_or_default();
+        if before == matched {
+            continue;
         }
+        assert!(
+            before < matched,
+            "leader {} takes back what node {} matches: {before} to {matched}",
+            leader.id,
+            peer.id
+        );
+        if let Some(id) = leader.view.id_at(matched) {
+            assert!(
+                peer.has_durably(id),
+                "leader {} counts {id} on node {}, which has it not",
+                leader.id,
+                peer.id
+            );
+        }
+    }
+}
+
+/// Two nodes that could both be elected now, each by its own membership, need a voter in common (thesis 4.1).
+fn check_intersection(node: &Node, nodes: &BTreeMap<u64, Node>) {
+    let Some(own) = Quorums::of(node, nodes) else { return };
+    for other in nodes.values().filter(|other| other.is_alive() && other.id != node.id) {
+        let Some(others) = Quorums::of(other, nodes) else { continue };
+        assert!(
+            own.all_meet(&others),
+            "nodes {} by {} and {} by {} could both be elected in one term",
+            node.id,
+            own.membership,
+            other.id,
+            others.membership
+        );
+    }
+}
+
+/// Who could elect a node.
+struct Quorums<'a> {
+    membership: &'a Membership<Test>,
+    /// Voters whose logs would let them vote for it, now or after a crash.
+    willing: Vec<u64>,
+}
+
+impl<'a> Quorums<'a> {
+    /// `None` when the node cannot be elected.
+    fn of(candidate: &'a Node, nodes: &BTreeMap<u64, Node>) -> Option<Self> {
+        let membership = candidate.engine.as_ref()?.membership();
+        let last = candidate.view.last();
+        let would_vote = |id: &u64| {
+            *id == candidate.id
+                || nodes.get(id).is_some_and(|node| node.disk.last().min(node.view.last()) <= last)
+        };
+        let willing: Vec<u64> = membership.all_voters().filter(would_vote).collect();
+        membership.is_quorum(|id| willing.contains(&id)).then_some(Self { membership, willing })
+    }
+
+    /// Whether no quorum of this and quorum of `other` are without a common voter.
+    fn all_meet(&self, other: &Self) -> bool {
+        (0..1_u32 << self.willing.len()).all(|set| {
+            let votes =
+                |id| self.willing.iter().position(|voter| *voter == id).is_some_and(|at| set >> at & 1 == 1);
+            let rest = |id| other.willing.contains(&id) && !votes(id);
+            !(self.membership.is_quorum(votes) && other.membership.is_quorum(rest))
+        })
     }
 }
