@@ -20,6 +20,7 @@ mod load;
 mod network;
 mod register;
 mod runtime;
+pub mod simulation;
 mod store_faults;
 
 pub use client::{Client, Outcome, put};

@@ -257,7 +257,7 @@ impl Cluster {
         self.node_mut(id)
             .start(&config, now)
             .unwrap_or_else(|error| panic!("node {id} refuses to start: {error}"));
-        self.oracle.restarted(id);
+        self.oracle.restarted(&self.nodes[&id]);
         self.oracle.saw_entries(&self.nodes[&id].view, 0);
         self.carry_out(id);
         self.oracle.check(&self.nodes);

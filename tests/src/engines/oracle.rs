@@ -23,6 +23,16 @@ pub struct Oracle {
     /// What is committed, and how many commands there are up to it.
     committed: BTreeMap<Index, (LogId, usize)>,
     seen: BTreeMap<u64, Seen>,
+    promised: BTreeMap<u64, Promised>,
+}
+
+/// What a node has said, and must still know after a crash.
+#[derive(Clone, Copy, Debug, Default)]
+struct Promised {
+    /// The last entry that it has acknowledged, and has not been told to remove since.
+    acknowledged: LogId,
+    /// The latest term in which it has voted or asked for votes, and for whom.
+    vote: Option<(Term, u64)>,
 }
 
 /// A node when it was last looked at.
@@ -71,9 +81,28 @@ impl Oracle {
         self.leaders.last_key_value().map(|(term, leader)| (*term, *leader))
     }
 
-    /// A node starts over: its cursors may be lower than before a crash.
-    pub fn restarted(&mut self, id: u64) {
-        self.seen.remove(&id);
+    /// A node starts over: its cursors may be lower than before a crash, but it has forgotten nothing that it has said.
+    pub fn restarted(&mut self, node: &Node) {
+        self.seen.remove(&node.id);
+        let (id, state) = (node.id, node.disk.hard_state);
+        let Some(Promised { acknowledged, vote }) = self.promised.get(&id) else { return };
+        assert!(
+            node.has_durably(*acknowledged),
+            "node {id} has acknowledged {acknowledged} and has lost it: its log ends at {}",
+            node.disk.last()
+        );
+        if let Some((term, candidate)) = vote {
+            let remembers = *term < state.term || *term == state.term && state.voted_for == Some(*candidate);
+            assert!(
+                remembers,
+                "node {id} has voted for {candidate} in {term} and has forgotten it: {state:?}"
+            );
+        }
+    }
+
+    fn promises_vote(&mut self, id: u64, term: Term, candidate: u64) {
+        let vote = &mut self.promised.entry(id).or_default().vote;
+        *vote = (*vote).max(Some((term, candidate)));
     }
 
     /// The state of a node's state machine was replaced by another.
@@ -100,6 +129,11 @@ impl Oracle {
         if let (RoleName::Leader, Some(from)) = (node.engine().role(), write.truncate) {
             panic!("Leader Append-Only (5.3): node {} leads and cuts its log from {from} on", node.id);
         }
+        if let (Some(from), Some(promised)) = (write.truncate, self.promised.get_mut(&node.id))
+            && from <= promised.acknowledged.index
+        {
+            promised.acknowledged = node.view.id_at(from - 1).unwrap_or_default();
+        }
         if !write.append.is_empty() {
             self.saw_entries(&node.view, write.append.range().start);
         }
@@ -114,10 +148,12 @@ impl Oracle {
         match &message.body {
             Body::VoteRequest { kind: VoteKind::Normal | VoteKind::Transfer, .. } => {
                 assert!(has_voted(from), "node {from} asks for votes before its own is durable");
+                self.promises_vote(from, term, from);
             }
             Body::VoteResponse { kind: VoteKind::Normal | VoteKind::Transfer, granted: true, .. } => {
                 assert!(has_voted(to), "node {from} votes for {to} before it is durable");
                 self.votes.entry((term, to)).or_default().insert(from);
+                self.promises_vote(from, term, to);
             }
             Body::AppendResponse { result: AppendResult::Matched { matched } } => {
                 let saved = state.term;
@@ -127,6 +163,10 @@ impl Oracle {
                 let leader = nodes.get(&to).filter(|node| node.leads_in(term));
                 if let Some(id) = leader.and_then(|leader| leader.view.id_at(*matched)) {
                     assert!(sender.has_durably(id), "node {from} acknowledges {id}, which its disk has not");
+                }
+                if let Some(id) = sender.view.id_at(*matched) {
+                    let acknowledged = &mut self.promised.entry(from).or_default().acknowledged;
+                    *acknowledged = if acknowledged.index <= id.index { id } else { *acknowledged };
                 }
             }
             _ => {}
@@ -159,7 +199,7 @@ impl Oracle {
         if before < committed {
             self.check_committed(node, before, committed, nodes);
         }
-        self.check_applied(node, &mut seen.commands);
+        seen.commands = self.check_applied(node, seen.commands);
         let membership = engine.membership_at().log_id;
         if seen.membership != membership {
             self.check_one_change(node);
@@ -239,21 +279,26 @@ impl Oracle {
         }
     }
 
-    /// State Machine Safety (5.4.3): all nodes apply the committed commands, each of them, in order.
-    fn check_applied(&self, node: &Node, compared: &mut usize) {
+    /// The state machine of a node has changed, and the engine does not know it yet.
+    pub fn saw_state(&mut self, node: &Node) {
+        let compared = self.seen.get(&node.id).map_or(0, |seen| seen.commands);
+        let commands = self.check_applied(node, compared);
+        self.seen.entry(node.id).or_default().commands = commands;
+    }
+
+    /// State Machine Safety (5.4.3): all nodes apply the committed commands, each of them, in order. Returns how many
+    /// have been compared.
+    fn check_applied(&self, node: &Node, compared: usize) -> usize {
         let commands = &node.machine.commands;
-        if commands.len() == *compared {
-            return;
-        }
-        *compared = if commands.len() < *compared { 0 } else { *compared };
-        for (place, (log_id, command)) in commands.iter().enumerate().skip(*compared) {
+        let compared = if commands.len() < compared { 0 } else { compared };
+        for (place, (log_id, command)) in commands.iter().enumerate().skip(compared) {
             let known = self.committed.get(&log_id.index);
+            let number = place + 1;
             assert_eq!(
                 known,
-                Some(&(*log_id, place + 1)),
-                "State Machine Safety (5.4.3): node {} applies {log_id} as its command number {}",
-                node.id,
-                place + 1
+                Some(&(*log_id, number)),
+                "State Machine Safety (5.4.3): node {} applies {log_id} as its command number {number}",
+                node.id
             );
             assert_eq!(
                 self.payload_of(*log_id),
@@ -262,7 +307,7 @@ impl Oracle {
                 node.id
             );
         }
-        *compared = commands.len();
+        commands.len()
     }
 
     /// At most one change of membership is under way (thesis 4.1).

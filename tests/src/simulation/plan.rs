@@ -1,0 +1,139 @@
+//! What a seed decides before anything happens: how many nodes, their configuration, and how bad the world is.
+
+use fastrand::Rng;
+use openconsensus::Config;
+
+/// The decisions.
+#[derive(Clone, Debug)]
+pub(super) struct Plan {
+    pub(super) seed: u64,
+    pub(super) config: Config,
+    /// Nodes 1 to so many.
+    pub(super) nodes: u64,
+    /// Nodes 1 to so many vote at first.
+    pub(super) voters: u64,
+    /// The voters have the first membership from the beginning; otherwise node 1 is told to begin a cluster.
+    pub(super) is_placed: bool,
+    pub(super) keeps_commit_hint: bool,
+    /// Events until everything heals.
+    pub(super) events: usize,
+    /// The longest election timeout.
+    pub(super) election_us: u64,
+    pub(super) net: Net,
+    pub(super) disk: Latency,
+    pub(super) machine: Latency,
+    /// Of a hundred completions of writes so many speak for several.
+    pub(super) coalesce_percent: u64,
+    /// Of a hundred inputs so many wait for others before effects are taken.
+    pub(super) gather_percent: u64,
+    /// Of a hundred snapshots so many break off.
+    pub(super) break_percent: u64,
+    pub(super) is_volatile: bool,
+    /// The mean time between faults, between requests of clients, and between administrative requests.
+    pub(super) fault_us: u64,
+    pub(super) client_us: u64,
+    pub(super) admin_us: u64,
+    /// Clocks go wrong by up to so much.
+    pub(super) skew_ppm: u64,
+}
+
+/// How letters travel.
+#[derive(Clone, Debug)]
+pub(super) struct Net {
+    pub(super) delay_us: u64,
+    pub(super) loss_percent: u64,
+    pub(super) repeat_percent: u64,
+    pub(super) slow_percent: u64,
+    pub(super) slow_us: u64,
+}
+
+/// How long something takes: mostly the first, sometimes the second.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Latency {
+    pub(super) usual_us: u64,
+    pub(super) slow_us: u64,
+    pub(super) slow_percent: u64,
+}
+
+impl Latency {
+    pub(super) fn draw(&self, rng: &mut Rng) -> u64 {
+        let is_slow = rng.u64(0..100) < self.slow_percent;
+        let most = if is_slow { self.slow_us } else { self.usual_us };
+        1 + rng.u64(0..most.max(1))
+    }
+}
+
+impl Plan {
+    pub(super) fn of(seed: u64) -> Self {
+        let mut rng = Rng::with_seed(seed);
+        let rng = &mut rng;
+        let config = config(rng);
+        let election_us = 1000 * config.election_timeout_ms_max;
+        let voters = rng.u64(1..=7);
+        let net = Net {
+            delay_us: one_of(rng, &[100, 500, 2_000, election_us / 20]),
+            loss_percent: one_of(rng, &[0, 1, 5, 20]),
+            repeat_percent: one_of(rng, &[0, 2, 10]),
+            slow_percent: one_of(rng, &[0, 2, 15]),
+            slow_us: one_of(rng, &[election_us / 4, election_us, 4 * election_us]),
+        };
+        let latency = |rng: &mut Rng| Latency {
+            usual_us: one_of(rng, &[20, 200, 2_000]),
+            slow_us: one_of(rng, &[2_000, election_us / 3, 2 * election_us]),
+            slow_percent: one_of(rng, &[0, 3, 20]),
+        };
+        Self {
+            seed,
+            nodes: (voters + rng.u64(0..=3)).clamp(2, 8),
+            voters,
+            is_placed: rng.u64(0..3) > 0,
+            keeps_commit_hint: rng.bool(),
+            events: rng.usize(1_500..6_000),
+            election_us,
+            net,
+            disk: latency(rng),
+            machine: latency(rng),
+            coalesce_percent: one_of(rng, &[0, 30, 80]),
+            gather_percent: one_of(rng, &[0, 10, 50]),
+            break_percent: one_of(rng, &[0, 10, 40]),
+            is_volatile: rng.bool(),
+            fault_us: one_of(rng, &[election_us / 4, election_us, 5 * election_us]),
+            client_us: one_of(rng, &[300, 2_000, 10_000]),
+            admin_us: one_of(rng, &[election_us / 4, election_us, 4 * election_us]),
+            skew_ppm: one_of(rng, &[0, 1_000, 30_000, 150_000]),
+            config,
+        }
+    }
+}
+
+fn config(rng: &mut Rng) -> Config {
+    let election_timeout_ms_min = rng.u64(20..60);
+    let pre_vote = rng.u64(0..4) > 0;
+    Config {
+        election_timeout_ms_min,
+        election_timeout_ms_max: 2 * election_timeout_ms_min,
+        heartbeat_interval_ms: election_timeout_ms_min / rng.u64(3..7),
+        pre_vote,
+        // Without either of them a removed node can go on disturbing the others (thesis 4.2.3).
+        check_quorum: !pre_vote || rng.u64(0..4) > 0,
+        write_stall_timeout_ms: one_of(rng, &[10, 40, 5_000]),
+        append_bytes_max: one_of(rng, &[1_024, 4_096, 1 << 20]),
+        inflight_appends_max: rng.u64(1..6),
+        inflight_bytes_max: 1 << 20,
+        tail_bytes_max: one_of(rng, &[0, 300, 2_000, 1 << 20]),
+        apply_entries_max: one_of(rng, &[1, 7, 4_096]),
+        apply_bytes_max: one_of(rng, &[1_024, 1 << 20]),
+        snapshot_after_entries: one_of(rng, &[None, Some(5), Some(30)]),
+        log_keep_entries: rng.u64(0..8),
+        log_hold_entries_max: 8 + rng.u64(0..30),
+        promotion_lag_entries_max: one_of(rng, &[0, 5, 100]),
+        transfer_timeout_ms: one_of(rng, &[10, 100]),
+        write_outcome_timeout_ms: one_of(rng, &[0, 50, 200]),
+        read_timeout_ms: one_of(rng, &[20, 300]),
+        ..Config::default()
+    }
+}
+
+fn one_of<T: Copy>(rng: &mut Rng, from: &[T]) -> T {
+    from[rng.usize(0..from.len())]
+}
