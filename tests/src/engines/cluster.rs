@@ -77,7 +77,7 @@ impl Cluster {
             let term = terms.last().copied().unwrap_or_default();
             let commit = Index::from(!terms.is_empty());
             let disk = Disk::new(HardState { term, voted_for: None, commit }, entries);
-            self.nodes.insert(*id, Node::new(*id, disk));
+            self.place(*id, disk);
         }
         for (id, _) in logs {
             self.restart(*id);
@@ -101,8 +101,13 @@ impl Cluster {
 
     /// A node that has never run.
     pub fn add_fresh(&mut self, id: u64) {
-        self.nodes.insert(id, Node::new(id, Disk::default()));
+        self.place(id, Disk::default());
         self.restart(id);
+    }
+
+    /// A node that is down, with this disk and an empty state machine.
+    pub fn place(&mut self, id: u64, disk: Disk) {
+        self.nodes.insert(id, Node::new(id, disk));
     }
 
     // ---- what a test can see
