@@ -6,6 +6,7 @@
 //! - [`CrashRuntime`] runs a node on tokio and can kill it half-way through whatever it is doing.
 //! - [`Cluster`] puts them together over `openconsensus-memstore`; [`Client`] and [`Load`] write to it, and [`History`]
 //!   and [`Register`] check what came of it.
+//! - [`engines`] holds pure engines in virtual time; [`scenario`] plays stories about them that are written as text.
 
 #![forbid(unsafe_code)]
 
@@ -21,6 +22,7 @@ mod network;
 mod register;
 mod runtime;
 pub mod simulation;
+pub mod scenario;
 mod store_faults;
 
 pub use client::{Client, Outcome, put};

@@ -6,3 +6,4 @@ mod paper_membership;
 mod paper_replication;
 mod paper_safety;
 mod paper_snapshots;
+mod scenarios;

@@ -1,0 +1,175 @@
+//! Commands about disks, state machines, snapshots and crashes.
+
+use openconsensus::Entries;
+use openconsensus::engine::{Input, LogWrite};
+
+use crate::engines::Test;
+
+use super::stage::{Sent, Stage};
+use super::words::{Result, Words, wrong};
+
+/// A part of a node that can be slow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Organ {
+    Disk,
+    Machine,
+    Building,
+    Installing,
+}
+
+impl Organ {
+    fn parse(words: &mut Words<'_>) -> Result<Self> {
+        match words.next("what is slow")? {
+            "disk" => Ok(Self::Disk),
+            "machine" => Ok(Self::Machine),
+            "building" => Ok(Self::Building),
+            "installing" => Ok(Self::Installing),
+            other => wrong(format!("`{other}` is no part of a node"), words.usage()),
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Disk => "disk",
+            Self::Machine => "state machine",
+            Self::Building => "building of snapshots",
+            Self::Installing => "installing of snapshots",
+        }
+    }
+}
+
+impl Stage {
+    pub(super) fn slow(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.existing(words.number("a node")?)?;
+        let organ = Organ::parse(words)?;
+        self.set_slow(id, organ, true);
+        self.print(0, format!("{id}: its {} is slow", organ.name()));
+        Ok(())
+    }
+
+    fn set_slow(&mut self, id: u64, organ: Organ, is_slow: bool) {
+        let node = self.cluster.node_mut(id);
+        match organ {
+            Organ::Disk => node.is_disk_slow = is_slow,
+            Organ::Machine => node.is_machine_slow = is_slow,
+            Organ::Building => node.is_building_slow = is_slow,
+            Organ::Installing => node.is_installing_slow = is_slow,
+        }
+    }
+
+    pub(super) fn fast(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.existing(words.number("a node")?)?;
+        let organs = match words.is_empty() {
+            true => vec![Organ::Disk, Organ::Machine, Organ::Building, Organ::Installing],
+            false => vec![Organ::parse(words)?],
+        };
+        for organ in organs {
+            self.set_slow(id, organ, false);
+        }
+        // Whatever has waited is done now.
+        self.cluster.step_all(id, []);
+        Ok(())
+    }
+
+    pub(super) fn complete(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.living(words)?;
+        let Some(oldest) = self.cluster.node(id).writes.front().map(|write| write.id) else {
+            return wrong(
+                format!("no write of node {id} is in flight"),
+                "`slow ID disk` keeps writes in flight",
+            );
+        };
+        if words.take("together") {
+            let count = self.cluster.complete_all_writes_at_once(id);
+            self.print(0, format!("{id}: {count} writes are done, and reported as one"));
+            return Ok(());
+        }
+        let is_all = words.take("all");
+        let mut write = oldest;
+        loop {
+            self.print(0, format!("{id}: w{} is done", write.0));
+            self.cluster.complete_write(id);
+            self.report(2, Sent::Shown);
+            match self.cluster.node(id).writes.front() {
+                Some(next) if is_all => write = next.id,
+                Some(_) | None => return Ok(()),
+            }
+        }
+    }
+
+    pub(super) fn fail(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.living(words)?;
+        match Organ::parse(words)? {
+            Organ::Disk => {
+                // Nobody knows what has become of what was in flight; here it is lost.
+                self.cluster.node_mut(id).writes.clear();
+                self.failed.insert(id);
+                self.print(0, format!("{id}: its disk fails for good"));
+                self.cluster.step(id, Input::StorageFailed);
+                Ok(())
+            }
+            Organ::Installing if self.cluster.node(id).installing.is_some() => {
+                self.print(0, format!("{id}: installing fails"));
+                self.cluster.fail_installing(id);
+                Ok(())
+            }
+            Organ::Installing => wrong(
+                format!("node {id} is installing nothing"),
+                format!("`slow {id} installing` keeps a snapshot that arrives from being installed"),
+            ),
+            Organ::Machine | Organ::Building => {
+                wrong("only a disk or an installation can fail", words.usage())
+            }
+        }
+    }
+
+    pub(super) fn crash(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.living(words)?;
+        let loses_state = words.take("losing");
+        if loses_state {
+            words.expect("state")?;
+        }
+        if words.take("within") {
+            for word in ["a", "write", "behind"] {
+                words.expect(word)?;
+            }
+            self.write_in_part(id, words)?;
+        }
+        self.cluster.crash(id);
+        self.failed.remove(&id);
+        if loses_state {
+            self.cluster.node_mut(id).lose_state();
+        }
+        Ok(())
+    }
+
+    /// The oldest write in flight gets as far as the part that is named, and no further.
+    fn write_in_part(&mut self, id: u64, words: &mut Words<'_>) -> Result<()> {
+        let part = words.next("a part of the write")?;
+        let node = self.cluster.node_mut(id);
+        let Some(write) = node.writes.front().cloned() else {
+            return wrong(
+                format!("no write of node {id} is in flight"),
+                "`slow ID disk` keeps writes in flight",
+            );
+        };
+        let append = Entries::empty();
+        let done: LogWrite<Test> = match part {
+            "hard-state" => LogWrite { truncate: None, purge: None, append, ..write },
+            "truncation" => LogWrite { purge: None, append, ..write },
+            "purge" => LogWrite { append, ..write },
+            other => return wrong(format!("`{other}` is no part of a write"), words.usage()),
+        };
+        node.disk.carry_out(&done);
+        Ok(())
+    }
+
+    pub(super) fn restart(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.existing(words.number("a node")?)?;
+        if self.cluster.node(id).is_alive() {
+            return wrong(format!("node {id} runs"), format!("`crash {id}` before"));
+        }
+        self.cluster.restart(id);
+        Ok(())
+    }
+}
