@@ -146,3 +146,49 @@ fn said(panic: &(dyn Any + Send)) -> String {
         (None, None) => "a panic without words".to_string(),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const STORY: &str = "# A story.\nnodes 1..3\n  1,2,3: term 1 commit 1 log 1@1={1,2,3}\ncampaign 1\n";
+
+    #[test]
+    fn a_script_that_expects_nothing_fails() {
+        let error = compare("story.txt", "# A story.\nnodes 1..3\n", false).unwrap_err();
+        assert!(error.starts_with("story.txt: no output is expected; `REWRITE=1`"), "{error}");
+    }
+
+    #[test]
+    fn a_command_without_its_output_fails_and_is_shown() {
+        let error = compare("story.txt", STORY, false).unwrap_err();
+        let shown = "    4   campaign 1\n    5 +   1: becomes candidate, term 2, votes for 1\n";
+        assert!(error.contains(shown), "{error}");
+    }
+
+    #[test]
+    fn output_that_is_wrong_fails_and_is_shown_beside_what_came() {
+        let right = compare("story.txt", STORY, true).unwrap();
+        assert_eq!(compare("story.txt", &right, false), Ok(right.clone()));
+        let wrong = right.replace("votes for 1", "votes for 2");
+        let error = compare("story.txt", &wrong, false).unwrap_err();
+        let shown = "    5 -   1: becomes candidate, term 2, votes for 2\n    \
+                     6 +   1: becomes candidate, term 2, votes for 1\n";
+        assert!(error.contains(shown), "{error}");
+    }
+
+    #[test]
+    fn a_command_that_changes_nothing_says_so() {
+        let text = compare("story.txt", "# A story.\nfresh 1\ncampaign 1\nsettle\nlog\n", true).unwrap();
+        assert!(
+            text.ends_with("campaign 1\n  nothing changes\nsettle\n  0 messages\nlog\n  1: empty\n"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn a_script_that_cannot_be_played_is_not_rewritten() {
+        let error = compare("story.txt", "# A story.\nnodes 1..3\nsing\n", true).unwrap_err();
+        assert!(error.starts_with("story.txt:3: `sing` is not a command"), "{error}");
+    }
+}

@@ -29,6 +29,7 @@ macro_rules! scripts {
 scripts! {
     appends_are_limited_in_bytes
     catch_up_from_the_log_storage
+    check_quorum_in_a_joint_membership_needs_both_majorities
     empty_cluster_is_initialized_once
     empty_node_votes_and_is_brought_up_to_date
     figure_2_a_candidate_gives_way_to_the_leader_of_its_term
@@ -70,6 +71,7 @@ scripts! {
     member_a_voter_is_demoted
     member_one_of_two_voters_is_removed
     member_removed_nodes_learn_of_it
+    member_that_was_removed_is_added_again
     member_the_leader_demotes_itself
     one_way_a_follower_that_does_not_hear_the_leader
     one_way_a_follower_that_is_not_heard_by_the_leader
@@ -92,32 +94,43 @@ scripts! {
     read_at_a_follower_is_asked_for_again
     read_at_a_leader_that_is_deposed_meanwhile
     read_at_a_leader_that_stays_cut_off
+    read_at_a_learner
     read_at_the_leader_waits_for_a_round_of_heartbeats
     read_before_the_first_commit_of_the_term
     read_confirmed_by_an_answer_that_is_older_than_it
+    read_in_a_joint_membership_needs_both_majorities
     read_whose_heartbeats_are_lost
     restart_of_a_leader_finds_what_it_had_durably
     restart_of_a_whole_cluster
     restart_with_a_saved_commit_index
     single_voter_decides_alone
+    snapshot_and_appends_at_the_same_time
     snapshot_brings_a_new_member_its_membership
     snapshot_builds_beside_everything_else
     snapshot_for_a_follower_whose_log_conflicts
     snapshot_for_a_follower_whose_log_goes_on
     snapshot_for_a_follower_whose_log_is_shorter
     snapshot_is_given_up_with_leadership
+    snapshot_is_offered_twice
     snapshot_of_a_deposed_leader_is_refused
     snapshot_older_than_what_is_there_is_not_installed
     snapshot_purges_at_the_edges
     snapshot_that_cannot_be_installed
+    snapshot_that_comes_twice_takes_nothing_back
+    snapshot_that_fails_when_the_log_has_come
+    snapshot_whose_receiver_crashes_behind_the_installation
     snapshot_whose_receiver_crashes_while_it_installs
     snapshot_whose_sender_crashes
     transfer_that_another_node_wins
     transfer_that_is_refused
     transfer_to_a_voter_that_has_everything
     transfer_to_a_voter_that_is_down
+    transfer_to_a_voter_that_is_on_its_way_out
     transfer_to_a_voter_that_lags
+    transfer_while_the_membership_changes
     transfer_whose_message_is_lost
+    write_at_a_node_that_does_not_lead
+    write_whose_leader_is_deposed
     writes_a_candidate_asks_when_its_own_vote_is_durable
     writes_a_completion_after_a_truncation_acknowledges_nothing
     writes_a_crash_in_the_middle_of_a_write
@@ -125,7 +138,10 @@ scripts! {
     writes_a_failing_disk_ends_leadership
     writes_a_failing_disk_silences_a_follower
     writes_a_leader_commits_before_its_own_disk
+    writes_a_node_whose_disk_hangs_does_not_campaign
+    writes_a_vote_that_is_out_of_date_is_not_sent
     writes_a_vote_waits_for_the_disk
+    writes_an_acknowledgement_for_a_deposed_leader_is_not_sent
     writes_an_acknowledgement_waits_for_the_disk
     writes_many_completions_in_one
     writes_what_is_committed_is_applied_when_it_is_durable
