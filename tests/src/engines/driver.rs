@@ -170,7 +170,10 @@ impl Cluster {
         let node = self.node_mut(id);
         let (snapshot, image) = node.to_build.pop_front().expect("a snapshot is to be built");
         let meta = image.meta();
-        node.snapshot = Some(image);
+        // A later one may have been installed meanwhile.
+        if node.snapshot_index() <= meta.last.index {
+            node.snapshot = Some(image);
+        }
         let engine = node.engine.as_mut().expect("the node lives");
         engine.step(now, Input::SnapshotBuilt { id: snapshot, meta });
     }
