@@ -110,6 +110,7 @@ scripts! {
     snapshot_for_a_follower_whose_log_conflicts
     snapshot_for_a_follower_whose_log_goes_on
     snapshot_for_a_follower_whose_log_is_shorter
+    snapshot_is_built_while_another_is_installed
     snapshot_is_given_up_with_leadership
     snapshot_is_offered_twice
     snapshot_of_a_deposed_leader_is_refused
