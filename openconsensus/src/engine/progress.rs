@@ -20,8 +20,8 @@ use super::effects::{LogReadId, SnapshotId};
 ///                  Replicate ◀──────────────────── installed ──────────┘
 /// ```
 ///
-/// Invariant: `matched < next`. `matched` never falls while the leader leads: it is what the peer has said to be
-/// durable in this term.
+/// Invariant: `matched < next`. `matched` never falls while the leader leads and the peer is a member: it is what the
+/// peer has said to be durable in this term.
 #[derive(Clone, Debug)]
 pub(super) struct Progress {
     matched: Index,
@@ -187,10 +187,12 @@ impl Progress {
         self.next = self.matched + 1;
     }
 
-    /// Whether a conflict at `rejected` says something new, and is not an answer that came late.
+    /// Whether a conflict at `rejected` says something new, and is not an answer that came late. One at or before
+    /// `matched` is late, or the peer has lost what it had acknowledged: there is nowhere to look further back, and asking
+    /// again at once would be answered the same at once, without end.
     pub(super) fn is_news(&self, rejected: Index) -> bool {
         match self.state {
-            ProgressState::Probe { .. } => rejected + 1 == self.next,
+            ProgressState::Probe { .. } => self.matched < rejected && rejected + 1 == self.next,
             ProgressState::Replicate(_) => self.matched < rejected,
             ProgressState::Snapshot { .. } => false,
         }
@@ -267,7 +269,9 @@ mod tests {
         assert!(!progress.is_news(8) && !progress.is_news(3));
         progress.probe_from(2);
         assert_eq!(progress.next(), 9);
-        assert!(progress.is_news(8));
+        assert!(!progress.is_news(8), "nothing is looked for before what it has acknowledged");
+        progress.probe_from(12);
+        assert!(progress.is_news(11));
     }
 
     #[test]
