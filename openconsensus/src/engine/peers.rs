@@ -21,8 +21,14 @@ impl<C: TypeConfig> Engine<C> {
         }
         leader.peers_of = at.log_id;
         for id in at.membership.nodes().keys().filter(|id| **id != self.id) {
-            let progress = leader.peers.entry(*id).or_insert_with(|| Progress::new(last));
-            progress.leaves_at = None;
+            // One that was removed and is added again may be another machine, or have lost its log: what the one before it
+            // had acknowledged says nothing of it.
+            let is_back = leader.peers.get(id).is_some_and(|progress| progress.leaves_at.is_some());
+            let before = if is_back { leader.peers.remove(id) } else { None };
+            if let Some(ProgressState::Snapshot { id, .. }) = before.as_ref().map(Progress::state) {
+                self.effects.snapshots.push(SnapshotEffect::Discard { id: *id });
+            }
+            leader.peers.entry(*id).or_insert_with(|| Progress::new(last));
         }
         // A removed node is served a little longer, so that it learns that it was removed.
         let leaves_at = now + 4 * millis(self.config.election_timeout_ms_max);
