@@ -89,18 +89,17 @@ pub(super) fn heartbeats() -> u64 {
 
 /// Keeps nothing in the log behind a snapshot.
 pub(super) fn purging() -> Config {
-    Config {
-        log_keep_entries: 0,
-        log_hold_entries_max: 0,
-        snapshot_after_entries: None,
-        ..Config::default()
-    }
+    Config { log_keep_entries: 0, log_hold_entries_max: 0, snapshot_after_entries: None, ..Config::default() }
 }
 
 /// Voters 1 to `voters` with node 1 leading, and learners behind them that have caught up.
 pub(super) fn with_learners(voters: u64, learners: impl IntoIterator<Item = u64>) -> Cluster {
     let mut cluster = Cluster::of(voters);
     let learners = nodes(learners);
+    if learners.is_empty() {
+        cluster.elect(1);
+        return cluster;
+    }
     for id in learners.keys() {
         cluster.add_fresh(*id);
     }

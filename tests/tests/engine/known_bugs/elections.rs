@@ -4,7 +4,8 @@ use std::collections::BTreeSet;
 
 use openconsensus::engine::Input;
 use openconsensus::{
-    AppendResult, Body, Config, Entries, HardState, LogId, MembershipChange, Message, RoleName, Term, VoteKind,
+    AppendResult, Body, Config, Entries, HardState, LogId, MembershipChange, Message, RoleName, Term,
+    VoteKind,
 };
 use openconsensus_tests::engines::{Cluster, ELECTION_TIMEOUT_MS, Letter, nodes};
 
@@ -117,7 +118,11 @@ fn a_candidate_has_no_second_vote_for_another_candidate_of_its_term() {
     let (term, campaign) = (cluster.term(1), cluster.campaign_of(1));
     cluster.step(5, Input::Campaign);
     cluster.settle_but(|letter| letter.is_vote_request() && ![1, 4].contains(&letter.to));
-    assert_eq!((cluster.term(5), cluster.role(5)), (term, RoleName::Candidate), "with its own vote and that of 4");
+    assert_eq!(
+        (cluster.term(5), cluster.role(5)),
+        (term, RoleName::Candidate),
+        "with its own vote and that of 4"
+    );
     // What nodes 2 and 3 have granted arrives at last.
     for id in [2, 3] {
         let body = Body::VoteResponse { kind: VoteKind::Normal, campaign, granted: true };
@@ -305,7 +310,11 @@ fn a_vote_counts_once_in_its_own_campaign_and_for_what_was_asked() {
         answer(&mut cluster, from, term, VoteKind::Normal, campaign);
         answer(&mut cluster, from, term + 1, VoteKind::Normal, campaign);
     }
-    assert_eq!((cluster.role(1), cluster.term(1)), (RoleName::Candidate, term + 1), "votes of the term before");
+    assert_eq!(
+        (cluster.role(1), cluster.term(1)),
+        (RoleName::Candidate, term + 1),
+        "votes of the term before"
+    );
 }
 
 /// Learners were asked and counted: with three voters and two learners, one voter and two learners elected a leader. Here
@@ -474,7 +483,11 @@ fn whoever_has_voted_in_a_later_term_follows_no_leader_of_an_earlier_one() {
         assert_eq!((after.last, after.committed, after.leader), (before.last, before.committed, None));
         let answers = cluster.intercept(|letter| letter.from == 1);
         assert!(!answers.is_empty() && answers.iter().all(|letter| letter.term() == Some(195)));
-        assert!(answers.iter().all(|letter| letter.is_append_response() && super::common::matched(letter).is_none()));
+        assert!(
+            answers
+                .iter()
+                .all(|letter| letter.is_append_response() && super::common::matched(letter).is_none())
+        );
     }
 }
 

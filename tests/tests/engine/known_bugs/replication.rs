@@ -28,7 +28,11 @@ fn an_append_that_comes_late_cuts_nothing_that_was_acknowledged() {
         assert_eq!(late, AppendResult::Matched { matched: proved });
         let empty = append(2, late_terms.len() as u64, late_terms, 1);
         answer(&mut cluster, 2, 1, empty);
-        cluster.receive(2, 1, Message { term: 2, body: Body::Heartbeat { round: 1, commit: LogId::new(1, 1) } });
+        cluster.receive(
+            2,
+            1,
+            Message { term: 2, body: Body::Heartbeat { round: 1, commit: LogId::new(1, 1) } },
+        );
         cluster.lose_all();
         cluster.crash(2);
         cluster.restart(2);
@@ -418,7 +422,11 @@ fn late_entries_of_an_earlier_catch_up_cut_nothing() {
     for read in 0..3 {
         cluster.step(1, Input::LogRead { read: LogReadId(read), entries: entries.clone() });
     }
-    assert_eq!(cluster.letters().filter(|letter| letter.is_append()).count(), 0, "nobody has asked for these");
+    assert_eq!(
+        cluster.letters().filter(|letter| letter.is_append()).count(),
+        0,
+        "nobody has asked for these"
+    );
     cluster.recover();
     assert_eq!(cluster.commands(3), (0..80).collect::<Vec<_>>());
 }

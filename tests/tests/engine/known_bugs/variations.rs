@@ -97,16 +97,20 @@ impl Stage {
 
     /// As [`settle`](Self::settle), but loses what fits.
     pub(super) fn settle_but(&mut self, is_lost: impl Fn(&Letter) -> bool) {
+        self.settle_as(|letter| if is_lost(&letter) { Err(letter) } else { Ok(letter) });
+    }
+
+    /// As [`settle`](Self::settle), but delivers what `change` makes of each letter, and loses what is an error.
+    pub(super) fn settle_as(&mut self, change: impl Fn(Letter) -> Result<Letter, Letter>) {
         for _ in 0..10_000 {
             let letters = self.cluster.intercept(|_| true);
             if letters.is_empty() {
                 return;
             }
             for letter in letters {
-                if is_lost(&letter) {
-                    self.cluster.lose(letter);
-                } else {
-                    self.hand_over(letter);
+                match change(letter) {
+                    Ok(letter) => self.hand_over(letter),
+                    Err(lost) => self.cluster.lose(lost),
                 }
             }
         }
@@ -145,9 +149,8 @@ impl Stage {
             }
             Variation::DiskBehindTheNextTruncation(id) => {
                 self.cluster.deliver(letter);
-                let truncates = |cluster: &Cluster| {
-                    cluster.node(id).writes.iter().any(|write| write.truncate.is_some())
-                };
+                let truncates =
+                    |cluster: &Cluster| cluster.node(id).writes.iter().any(|write| write.truncate.is_some());
                 if truncates(&self.cluster) {
                     while self.cluster.has_writes(id) {
                         self.cluster.complete_write(id);
