@@ -190,8 +190,10 @@ impl<C: TypeConfig> Engine<C> {
         let last = snapshot.meta.last;
         let membership_at = snapshot.meta.membership.log_id;
         // At the door: a snapshot that no leader of this cluster can have.
-        let is_impossible =
-            snapshot.term < last.term || last < membership_at || last.index < membership_at.index;
+        let is_impossible = snapshot.term < last.term
+            || last < membership_at
+            || last.index < membership_at.index
+            || self.contradicts_committed(last);
         if snapshot.term < self.term || is_impossible || snapshot.leader == self.id {
             return self.reply(request, self.install_refused());
         }
@@ -216,6 +218,16 @@ impl<C: TypeConfig> Engine<C> {
             self.refuse_installing();
         }
         self.prepare_install(request, snapshot);
+    }
+
+    /// Whether `last` cannot be committed beside what is committed here: another entry is in its place, or the later of
+    /// the two is of an earlier term.
+    fn contradicts_committed(&self, last: LogId) -> bool {
+        let committed = self.log.log_id_at(self.log.committed()).expect("what is committed is in the log");
+        if committed.index < last.index {
+            return last.term < committed.term;
+        }
+        committed.term < last.term || self.log.term_at(last.index).is_some_and(|term| term != last.term)
     }
 
     /// Ends an installation that has not begun.
