@@ -46,6 +46,12 @@ impl<C: TypeConfig> Log<C> {
         if applied_at.index < purged.index || last.index < applied_at.index {
             return Err(format!("applied {applied_at} is not between purged {purged} and last {last}"));
         }
+        let membership_at = applied.membership.log_id;
+        if applied_at.index < membership_at.index || applied_at.term < membership_at.term {
+            return Err(format!(
+                "the state of {applied_at} has the membership of {membership_at}, a later entry"
+            ));
+        }
         if hard_state.term < last.term {
             return Err(format!(
                 "the term is {}, but the log ends at {last}: the hard state was lost",
