@@ -465,3 +465,5 @@ fn a_shutdown_waits_for_the_append_that_is_under_way() {
     assert!(matches!(node.runtime.run_until(writes.remove(0)), Some(Err(WriteError::Unknown { .. }))));
     node.check_stopped(&Fatal::Stopped);
 }
+
+mod known_bugs;
