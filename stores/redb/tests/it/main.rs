@@ -5,6 +5,7 @@ mod disk;
 mod garbage;
 mod helpers;
 mod identity;
+mod known_bugs;
 mod kv;
 mod layout;
 mod log_contract;
