@@ -7,6 +7,7 @@
 //! - [`Cluster`] puts them together over `openconsensus-memstore`; [`Client`] and [`Load`] write to it, and [`History`]
 //!   and [`Register`] check what came of it.
 //! - [`engines`] holds pure engines in virtual time; [`scenario`] plays stories about them that are written as text.
+//! - [`linearizability`] checks whether what clients saw is what one copy of the state could have answered.
 
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ mod eventually;
 mod faulty_log;
 mod faulty_state_machine;
 mod history;
+pub mod linearizability;
 mod load;
 mod network;
 mod register;
