@@ -104,8 +104,8 @@ pub trait RaftLogStorage<C: TypeConfig>: MaybeSend + 'static {
 pub trait RaftLogReader<C: TypeConfig>: Clone + MaybeSend + 'static {
     /// Consecutive entries from `range.start` on: as many of `range` as fit into `bytes_max` (counted with
     /// [`Entry::size_bytes`](crate::Entry::size_bytes)), but at least one if `range.start` is stored. Fewer than that
-    /// only where the log ends. Empty when `range.start` is purged or not stored. May be called at any time; entries
-    /// that are being appended meanwhile may or may not be seen.
+    /// only where the log ends. Empty when `range` is, and when `range.start` is purged or not stored. May be called at
+    /// any time; entries that are being appended meanwhile may or may not be seen.
     fn read(
         &mut self,
         range: Range<Index>,
