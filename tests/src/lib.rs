@@ -13,6 +13,7 @@
 
 mod client;
 mod cluster;
+pub mod conformance;
 pub mod engines;
 mod eventually;
 mod faulty_log;

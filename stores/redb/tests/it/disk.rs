@@ -22,6 +22,8 @@ struct Content {
     unsynced: Vec<Change>,
     /// How many bytes may still be written.
     space: Option<u64>,
+    /// How many writes and syncs may still be carried out.
+    operations: Option<u64>,
     /// One before each sync and one after it.
     crash_points: Vec<CrashPoint>,
     records: bool,
@@ -107,6 +109,18 @@ impl Disk {
         disk
     }
 
+    /// From now on so many writes and syncs are carried out, and every further one fails.
+    pub(crate) fn fail_after(&self, operations: u64) {
+        self.lock().operations = Some(operations);
+    }
+
+    /// A disk with what is there now, all of it synced, after `change`.
+    pub(crate) fn changed(&self, change: impl FnOnce(&mut Vec<u8>)) -> Self {
+        let mut bytes = self.lock().now.clone();
+        change(&mut bytes);
+        Self::of(bytes)
+    }
+
     /// From now on every sync is a point at which the machine might crash.
     pub(crate) fn record(&self) {
         self.lock().records = true;
@@ -158,6 +172,15 @@ impl Content {
         }
     }
 
+    /// Fails when no operation is left.
+    fn count_operation(&mut self) -> io::Result<()> {
+        if let Some(operations) = self.operations {
+            let left = operations.checked_sub(1);
+            self.operations = Some(left.ok_or_else(|| io::Error::other("the disk does not answer"))?);
+        }
+        Ok(())
+    }
+
     fn change(&mut self, change: Change) {
         change.apply(&mut self.now);
         self.unsynced.push(change);
@@ -185,6 +208,7 @@ impl StorageBackend for Disk {
 
     fn sync_data(&self) -> io::Result<()> {
         let mut content = self.lock();
+        content.count_operation()?;
         if content.records {
             let point = content.crash_point();
             content.crash_points.push(point);
@@ -200,6 +224,7 @@ impl StorageBackend for Disk {
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
         let mut content = self.lock();
+        content.count_operation()?;
         if let Some(space) = content.space {
             let Some(left) = space.checked_sub(data.len() as u64) else {
                 return Err(io::Error::new(io::ErrorKind::StorageFull, "no space left on device"));

@@ -1,6 +1,7 @@
 //! Tests of the durable stores through their public interface.
 
 mod cluster;
+mod conformance;
 mod disk;
 mod garbage;
 mod helpers;
