@@ -40,7 +40,7 @@ where
     F: LogStorageFactory<C>,
 {
     let mut subject = Subject::new(factory).await?;
-    for (index, bytes) in (1..).zip([0, 10, 3000, 0, 0, 200, 100_000, 5, 70, 1_000_000, 0]) {
+    for (index, bytes) in (1..).zip([0, 10, 3000, 0, 0, 200, 20_000, 5, 70, 9_000, 0]) {
         subject.append(commands_of(factory, 1, index..index + 1, bytes), 0).await?;
     }
     subject.append(commands_of(factory, 2, 12..40, 100), 0).await?;

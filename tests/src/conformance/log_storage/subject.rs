@@ -14,9 +14,9 @@ use crate::conformance::verdict::{Flaw, holds, same_entries, works};
 /// A log storage on a disk of its own, and what it must hold.
 pub(super) struct Subject<'a, C: TypeConfig, F: LogStorageFactory<C>> {
     pub(super) factory: &'a F,
-    pub(super) disk: F::Disk,
-    /// `None` only while it is being opened again.
+    /// `None` only while it is being opened again. Stands before its disk, so that it is dropped before it.
     log: Option<F::Log>,
+    pub(super) disk: F::Disk,
     pub(super) model: Model<C>,
 }
 

@@ -122,9 +122,9 @@ where
     if !factory.detects_damage() {
         return skip("`detects_damage`: a way to tell wrong bytes");
     }
-    for part in 0..12 {
+    for part in 0..8 {
         refuse(factory, false, async |machine: &mut F::Machine, image: &Image<C>| {
-            let place = image.bytes.len() * (part / 2) / 6;
+            let place = image.bytes.len() * (part / 2) / 4;
             let (what, bytes) = if part % 2 == 0 {
                 let mut wrong = image.bytes.to_vec();
                 wrong[place] ^= 0x10;

@@ -31,7 +31,8 @@ impl<C: TypeConfig> Story<C> {
             contents: Vec::new(),
             responses: vec![None],
         };
-        let mut machine = works("opening a new state machine", factory.open(&factory.disk()).await)?;
+        let disk = factory.disk();
+        let mut machine = works("opening a new state machine", factory.open(&disk).await)?;
         let applied = works("the applied state of a new one", machine.applied_state().await)?;
         same("the applied state of a new state machine", applied, AppliedState::default())?;
         story.contents.push(works("reading the contents", factory.contents(&mut machine).await)?);

@@ -11,9 +11,9 @@ use crate::conformance::verdict::{Flaw, holds, same, works, wrong};
 pub(super) struct Subject<'a, C: TypeConfig, F: StateMachineFactory<C>> {
     pub(super) factory: &'a F,
     pub(super) story: &'a Story<C>,
-    pub(super) disk: F::Disk,
-    /// `None` only while it is being opened again.
+    /// `None` only while it is being opened again. Stands before its disk, so that it is dropped before it.
     machine: Option<F::Machine>,
+    pub(super) disk: F::Disk,
     /// The last entry of the story that was applied.
     pub(super) at: Index,
 }
