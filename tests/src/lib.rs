@@ -24,8 +24,8 @@ mod load;
 mod network;
 mod register;
 mod runtime;
-pub mod simulation;
 pub mod scenario;
+pub mod simulation;
 mod store_faults;
 
 pub use client::{Client, Outcome, put};

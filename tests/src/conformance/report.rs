@@ -152,7 +152,11 @@ fn alarm(limit: Duration) -> (oneshot::Receiver<()>, mpsc::Sender<()>) {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (passed, skipped, failed) = (self.passed().len(), self.skipped().len(), self.failed().len());
-        writeln!(f, "conformance of the {}: {passed} passed, {skipped} skipped, {failed} failed", self.suite)?;
+        writeln!(
+            f,
+            "conformance of the {}: {passed} passed, {skipped} skipped, {failed} failed",
+            self.suite
+        )?;
         for Outcome { check, contract, verdict } in &self.outcomes {
             match verdict {
                 Verdict::Passed => writeln!(f, "  passed  {check}")?,
@@ -198,7 +202,8 @@ mod tests {
         assert_eq!((report.passed(), report.skipped()), (vec!["one"], vec!["three"]));
         assert_eq!(report.failed(), ["two", "four"]);
         let text = report.to_string();
-        for part in ["1 passed, 1 skipped, 2 failed", "contract: Always.", "one and two: 4", "3", "out of order"]
+        for part in
+            ["1 passed, 1 skipped, 2 failed", "contract: Always.", "one and two: 4", "3", "out of order"]
         {
             assert!(text.contains(part), "{part:?} is missing in {text}");
         }

@@ -46,11 +46,7 @@ pub(super) fn works<T>(what: impl Display, result: io::Result<T>) -> Result<T, F
 }
 
 /// Fails unless both are the same entries.
-pub(super) fn same_entries<C>(
-    what: impl Display,
-    seen: &Entries<C>,
-    right: &Entries<C>,
-) -> Result<(), Flaw>
+pub(super) fn same_entries<C>(what: impl Display, seen: &Entries<C>, right: &Entries<C>) -> Result<(), Flaw>
 where
     C: TypeConfig<Command: PartialEq>,
 {
@@ -59,7 +55,13 @@ where
     }
     let differs = seen.iter().zip(right.iter()).find(|(seen, right)| seen != right);
     let detail = differs.map_or(String::new(), |(seen, right)| {
-        format!("; the first that differs is {} with {}, not {} with {}", seen.log_id, cut(seen), right.log_id, cut(right))
+        format!(
+            "; the first that differs is {} with {}, not {} with {}",
+            seen.log_id,
+            cut(seen),
+            right.log_id,
+            cut(right)
+        )
     });
     wrong(format!("{what}: {}{detail}", describe(seen)), describe(right))
 }

@@ -167,6 +167,11 @@ impl Cluster {
         }
     }
 
+    /// Sends a letter that was taken off its way, behind all others.
+    pub fn put_back(&mut self, letter: Letter) {
+        self.letters.push_back(letter);
+    }
+
     /// Delivers what was sent first, if there is anything.
     pub fn deliver_oldest(&mut self) {
         if let Some(letter) = self.letters.pop_front() {

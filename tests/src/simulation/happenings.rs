@@ -144,7 +144,7 @@ impl World {
         let range = apply.range.clone();
         let node = self.nodes.get_mut(&id).expect("the node lives");
         let last = node.apply(apply);
-        if self.sabotage == Some(Sabotage::SkipCommand) && id == 2 && last.index % 16 == 0 {
+        if self.sabotage == Some(Sabotage::SkipCommand) && id == 2 && last.index.is_multiple_of(16) {
             node.machine.commands.pop();
         }
         let applied: Vec<LogId> = range.filter_map(|index| node.disk.id_at(index)).collect();

@@ -1,6 +1,5 @@
 //! Tests of the pure engine: one for each sentence of the Raft paper and thesis that rules, and random faults.
 
-mod five_properties;
 mod known_bugs;
 mod paper_clients;
 mod paper_elections;

@@ -118,11 +118,8 @@ type Place = (Disk, TempDir);
 
 fn open(disk: &Disk, snapshots: &Path, sync_entries: u64) -> Result<KvState, OpenError> {
     // Syncs come at places that do not depend on time.
-    let options = Options {
-        state_sync_entries_max: sync_entries,
-        state_sync_idle_ms: 1 << 40,
-        ..Options::default()
-    };
+    let options =
+        Options { state_sync_entries_max: sync_entries, state_sync_idle_ms: 1 << 40, ..Options::default() };
     RedbStateMachine::open_on("disk", disk.clone(), snapshots, &identity(), KvApplication, &options)
 }
 
@@ -168,7 +165,8 @@ impl StateMachineFactory<Kv> for StateMachines {
 
     fn crashes(&self, (disk, _): &Place) -> Vec<Place> {
         let points = disk.take_crash_points();
-        let places = points.iter().flat_map(|point| self.stores.disks_of(point).map(|disk| place_of(point, disk)));
+        let places =
+            points.iter().flat_map(|point| self.stores.disks_of(point).map(|disk| place_of(point, disk)));
         places.collect()
     }
 

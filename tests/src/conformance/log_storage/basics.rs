@@ -24,7 +24,8 @@ where
     F: LogStorageFactory<C>,
 {
     // A vote that is not given yet, one that is, one that a new term takes back, another in the next.
-    let states = [(1, None, 0), (1, Some(2), 0), (4, None, 2), (5, Some(1), 2), (5, Some(1), 7), (9, Some(3), 7)];
+    let states =
+        [(1, None, 0), (1, Some(2), 0), (4, None, 2), (5, Some(1), 2), (5, Some(1), 7), (9, Some(3), 7)];
     let mut subject = Subject::new(factory).await?;
     for (term, vote, commit) in states {
         subject.save(term, vote, commit).await?;
@@ -39,9 +40,7 @@ where
     subject.reopen("a hard state, then entries").await
 }
 
-pub(super) async fn the_commit_hint_is_kept_or_dropped_and_never_ahead<C, F>(
-    factory: &F,
-) -> Result<(), Flaw>
+pub(super) async fn the_commit_hint_is_kept_or_dropped_and_never_ahead<C, F>(factory: &F) -> Result<(), Flaw>
 where
     C: TypeConfig<Command: PartialEq>,
     F: LogStorageFactory<C>,

@@ -51,9 +51,7 @@ where
     Ok(())
 }
 
-pub(super) async fn a_crash_in_the_middle_leaves_the_old_or_the_new<C, F>(
-    factory: &F,
-) -> Result<(), Flaw>
+pub(super) async fn a_crash_in_the_middle_leaves_the_old_or_the_new<C, F>(factory: &F) -> Result<(), Flaw>
 where
     C: TypeConfig<Command: PartialEq>,
     F: LogStorageFactory<C>,

@@ -30,7 +30,9 @@ impl<C: TypeConfig> fmt::Display for Write<C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::HardState(state) => write!(f, "saving {state:?}"),
-            Self::Append(entries, commit) => write!(f, "appending {} with commit {commit}", describe(entries)),
+            Self::Append(entries, commit) => {
+                write!(f, "appending {} with commit {commit}", describe(entries))
+            }
             Self::Truncate(from) => write!(f, "truncating from {from}"),
             Self::Purge(upto) => write!(f, "purging up to {upto}"),
         }

@@ -37,9 +37,7 @@ impl Workload {
                 let news = if random.u8(0..4) == 0 { random.u64(0..4) } else { 0 };
                 Write::Append(entries, (committed + news).min(last.index))
             }
-            6 | 7 if committed < last.index => {
-                Write::Truncate(random.u64(committed + 1..=last.index + 1))
-            }
+            6 | 7 if committed < last.index => Write::Truncate(random.u64(committed + 1..=last.index + 1)),
             8 if model.purged.index < last.index => {
                 let index = random.u64(model.purged.index..=last.index);
                 Write::Purge(model.log_id(index).unwrap_or(model.purged))

@@ -25,16 +25,15 @@ where
             let range = start..stop;
             let what = format!("reading {range:?} of {:?}", subject.model.entries.range());
             let seen = works(&what, reader.read(range.clone(), u64::MAX).await)?;
-            let right = if range.is_empty() { Default::default() } else { subject.model.read(range, u64::MAX) };
+            let right =
+                if range.is_empty() { Default::default() } else { subject.model.read(range, u64::MAX) };
             same_entries(&what, &seen, &right)?;
         }
     }
     Ok(())
 }
 
-pub(super) async fn a_limit_in_bytes_is_kept_but_for_the_first_entry<C, F>(
-    factory: &F,
-) -> Result<(), Flaw>
+pub(super) async fn a_limit_in_bytes_is_kept_but_for_the_first_entry<C, F>(factory: &F) -> Result<(), Flaw>
 where
     C: TypeConfig<Command: PartialEq>,
     F: LogStorageFactory<C>,

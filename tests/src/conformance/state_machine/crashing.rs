@@ -42,9 +42,7 @@ where
     Ok(())
 }
 
-pub(super) async fn a_crash_at_any_point_leaves_the_state_of_one_moment<C, F>(
-    factory: &F,
-) -> Result<(), Flaw>
+pub(super) async fn a_crash_at_any_point_leaves_the_state_of_one_moment<C, F>(factory: &F) -> Result<(), Flaw>
 where
     C: TypeConfig<Response: PartialEq>,
     F: StateMachineFactory<C>,

@@ -105,7 +105,8 @@ where
         for part in [0, 1, 10, 15, 20] {
             let bytes = image.bytes.len() * part / 20;
             if machine.install_snapshot(image.broken(bytes)).await.is_ok() {
-                let what = format!("a stream that ended in an error after {bytes} of {} bytes", image.bytes.len());
+                let what =
+                    format!("a stream that ended in an error after {bytes} of {} bytes", image.bytes.len());
                 return wrong(format!("{what} was installed"), "an error");
             }
         }

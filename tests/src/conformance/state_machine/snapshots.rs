@@ -11,9 +11,7 @@ use super::story::{LENGTH, Story};
 use super::subject::Subject;
 use crate::conformance::verdict::{Flaw, holds, same, works, yield_now};
 
-pub(super) async fn a_snapshot_is_of_the_moment_when_it_was_asked_for<C, F>(
-    factory: &F,
-) -> Result<(), Flaw>
+pub(super) async fn a_snapshot_is_of_the_moment_when_it_was_asked_for<C, F>(factory: &F) -> Result<(), Flaw>
 where
     C: TypeConfig<Response: PartialEq>,
     F: StateMachineFactory<C>,
@@ -33,7 +31,9 @@ where
         };
         let (meta, applied) = join(building, applying).await;
         applied?;
-        let what = format!("a snapshot that was asked for at entry 30, with entries up to {beside} applied beside it");
+        let what = format!(
+            "a snapshot that was asked for at entry 30, with entries up to {beside} applied beside it"
+        );
         let meta = works(&what, meta)?;
         let covered = AppliedState { last_applied: meta.last, membership: meta.membership.clone() };
         same(format!("{what}, what it covers"), covered, story.applied[30].clone())?;

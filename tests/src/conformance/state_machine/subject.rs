@@ -65,7 +65,8 @@ where
     /// Fails unless the contents are those of the story at the entry that was applied last.
     pub(super) async fn check(&mut self, what: &str) -> Result<(), Flaw> {
         let factory = self.factory;
-        let contents = works(format!("{what}, reading the contents"), factory.contents(self.machine()).await)?;
+        let contents =
+            works(format!("{what}, reading the contents"), factory.contents(self.machine()).await)?;
         if contents != self.story.contents[self.at as usize] {
             let other = self.story.contents.iter().position(|other| *other == contents);
             let seen = match other {

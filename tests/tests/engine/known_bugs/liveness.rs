@@ -11,7 +11,7 @@ fn start_with_pre_vote(cluster: &mut Cluster, id: u64, pre_vote: bool) {
     let config = Config { pre_vote, ..Config::default() }.validate().expect("it is valid");
     let now = cluster.now;
     cluster.node_mut(id).start(&config, now).expect("its disk is whole");
-    cluster.oracle.restarted(id);
+    cluster.oracle.restarted(&cluster.nodes[&id]);
     cluster.step(id, Input::Timeout);
 }
 
