@@ -107,6 +107,7 @@ impl Cluster {
 
     /// A node that is down, with this disk and an empty state machine.
     pub fn place(&mut self, id: u64, disk: Disk) {
+        self.oracle.loses_disk(id);
         self.nodes.insert(id, Node::new(id, disk));
     }
 

@@ -100,6 +100,13 @@ impl Oracle {
         }
     }
 
+    /// The disk of a node was lost or replaced by an older one: what it had promised is forgotten, which no oracle excuses
+    /// in anything that runs by itself.
+    pub fn loses_disk(&mut self, id: u64) {
+        self.promised.remove(&id);
+        self.seen.remove(&id);
+    }
+
     fn promises_vote(&mut self, id: u64, term: Term, candidate: u64) {
         let vote = &mut self.promised.entry(id).or_default().vote;
         *vote = (*vote).max(Some((term, candidate)));
@@ -204,6 +211,10 @@ impl Oracle {
         if seen.membership != membership {
             self.check_one_change(node);
             check_intersection(node, nodes);
+            // Who was no member before is a new one, whatever a node of its name may have had.
+            if let Some((_, Payload::Membership(before))) = self.entries.get(&seen.membership) {
+                seen.matched.retain(|peer, _| before.is_member(*peer));
+            }
         }
         if seen.term < term || role != RoleName::Leader {
             seen.matched.clear();

@@ -406,6 +406,7 @@ fn a_refusal_by_who_took_it_for_the_leader_does_not_make_a_leader() {
         assert_eq!(cluster.metrics(2).leader, Some(1));
         cluster.crash(1);
         (cluster.node_mut(1).disk, cluster.node_mut(1).machine) = (disk, machine);
+        cluster.oracle.loses_disk(1);
         cluster.restart(1);
         assert!(cluster.term(1) < term);
         for _ in 0..5 {
