@@ -207,3 +207,37 @@ pub enum Reply<C: TypeConfig> {
     /// What to answer to the leader that sent a snapshot.
     InstallFinished(InstallSnapshotResponse),
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::U64;
+
+    /// A driver of one's own may wait when there is nothing to do: what is left out here would be forgotten.
+    #[test]
+    fn effects_are_empty_when_none_of_their_fields_asks_for_anything() {
+        let is_empty = |fill: fn(&mut Effects<U64>)| {
+            let mut effects = Effects::default();
+            fill(&mut effects);
+            effects.is_empty()
+        };
+        assert!(is_empty(|_| {}));
+        assert!(!is_empty(|effects| {
+            let (id, append) = (WriteId(1), Entries::empty());
+            effects.write =
+                Some(LogWrite { id, hard_state: None, truncate: None, purge: None, append, commit: 0 });
+        }));
+        assert!(!is_empty(|effects| {
+            effects
+                .messages
+                .push((2, Message { term: 1, body: crate::message::Body::Commit { commit: LogId::ZERO } }));
+        }));
+        assert!(!is_empty(|effects| effects.replies.push((RequestId(1), Reply::Initialized))));
+        assert!(!is_empty(|effects| {
+            effects.reads.push(LogRead { id: LogReadId(1), range: 1..2, bytes_max: 1 });
+        }));
+        assert!(!is_empty(|effects| effects.apply = Some(Apply { range: 1..1, entries: Entries::empty() })));
+        assert!(!is_empty(|effects| effects.snapshots.push(SnapshotEffect::Build { id: SnapshotId(1) })));
+        assert!(!is_empty(|effects| effects.state_changed = true));
+    }
+}

@@ -297,3 +297,40 @@ impl<C: TypeConfig> Engine<C> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::config::Config;
+    use crate::engine::{Input, Recovered, RequestId};
+    use crate::message::VoteKind;
+    use crate::testing::U64;
+
+    /// Thesis 6.2: a quorum that was heard less than an election timeout ago, and not exactly then.
+    #[test]
+    fn a_quorum_is_heard_until_the_longest_election_timeout_has_passed() {
+        let now = Instant::now();
+        let config = Config::default().validate().unwrap();
+        let timeout = millis(config.election_timeout_ms_max);
+        let mut engine = Engine::<U64>::new(config, Recovered::empty(1, 1), now).unwrap();
+        let nodes = [(1, ()), (2, ()), (3, ())].into();
+        engine.step(now, Input::Initialize { request: RequestId(1), nodes });
+        engine.campaign_for_votes(now, VoteKind::Normal);
+        engine.become_leader(now);
+        let hears_at = |engine: &Engine<U64>, at| {
+            let Role::Leader(leader) = &engine.role else { panic!("it was made a leader") };
+            engine.hears_quorum(leader, at)
+        };
+        let before = timeout - Duration::from_nanos(1);
+        // Nobody has answered: its election counts.
+        assert!(hears_at(&engine, now + before));
+        assert!(!hears_at(&engine, now + timeout));
+        // One answer makes two of three.
+        let later = now + Duration::from_secs(1);
+        engine.on_append_response(later, 2, AppendResult::StaleTerm);
+        assert!(hears_at(&engine, later + before));
+        assert!(!hears_at(&engine, later + timeout));
+    }
+}

@@ -251,14 +251,8 @@ impl<C: TypeConfig> Log<C> {
             return;
         }
         if self.contains(upto) {
-            let from = upto.index + 1;
-            let keep_from = self.term_starts.partition_point(|start| start.index <= upto.index);
-            let starts_new_term = self.term_starts.get(keep_from).is_some_and(|start| start.index == from);
-            let mut kept = self.term_starts.split_off(keep_from);
-            if !starts_new_term && upto.index < self.last.index {
-                kept.insert(0, LogId { term: upto.term, index: from });
-            }
-            self.term_starts = kept;
+            // Entries before the first start that is left have the term of the purged one.
+            self.term_starts.retain(|start| upto.index < start.index);
             self.tail.evict_to(upto.index);
         } else {
             let last = self.last;
@@ -407,6 +401,19 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// Users see it in the metrics, as the memory that a log takes.
+    #[test]
+    fn the_bytes_of_recent_entries_are_those_of_the_entries_that_are_kept() {
+        let mut log = log(&[1, 1, 1]);
+        let all = log.recent_range(1..4).size_bytes();
+        assert!(0 < all);
+        assert_eq!(log.tail_bytes(), all);
+        log.commit_to(3);
+        log.dispatched_to(3);
+        log.shrink_tail(0);
+        assert_eq!(log.tail_bytes(), 0);
     }
 
     #[test]
