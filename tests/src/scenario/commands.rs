@@ -66,7 +66,7 @@ pub(super) const COMMANDS: &[Command] = &[
     command("fail", "fail ID disk|installing", Stage::fail),
     command(
         "crash",
-        "crash ID [losing state] [within a write behind hard-state|truncation|purge]",
+        "crash ID [losing state|everything] [within a write behind hard-state|truncation|purge]",
         Stage::crash,
     ),
     command("restart", "restart ID", Stage::restart),

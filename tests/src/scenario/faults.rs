@@ -3,7 +3,7 @@
 use openconsensus::Entries;
 use openconsensus::engine::{Input, LogWrite};
 
-use crate::engines::Test;
+use crate::engines::{Disk, Test};
 
 use super::stage::{Sent, Stage};
 use super::words::{Result, Words, wrong};
@@ -125,9 +125,12 @@ impl Stage {
 
     pub(super) fn crash(&mut self, words: &mut Words<'_>) -> Result<()> {
         let id = self.living(words)?;
-        let loses_state = words.take("losing");
-        if loses_state {
-            words.expect("state")?;
+        let lost = match words.take("losing") {
+            true => words.next("what is lost")?,
+            false => "nothing",
+        };
+        if !["nothing", "state", "everything"].contains(&lost) {
+            return wrong(format!("`{lost}` cannot be lost"), words.usage());
         }
         if words.take("within") {
             for word in ["a", "write", "behind"] {
@@ -137,8 +140,10 @@ impl Stage {
         }
         self.cluster.crash(id);
         self.failed.remove(&id);
-        if loses_state {
-            self.cluster.node_mut(id).lose_state();
+        match lost {
+            "state" => self.cluster.node_mut(id).lose_state(),
+            "everything" => self.cluster.place(id, Disk::default()),
+            _ => {}
         }
         Ok(())
     }
