@@ -85,6 +85,7 @@ scripts! {
     progress_a_full_window_stops_sending
     progress_a_lost_append_is_told_by_the_next_one
     progress_a_peer_behind_the_log_gets_a_snapshot
+    progress_a_peer_that_has_lost_what_it_acknowledged
     progress_a_peer_that_is_unreachable_is_probed
     progress_a_probe_finds_the_match_and_pipelining_begins
     progress_a_snapshot_that_fails_is_sent_again_later
