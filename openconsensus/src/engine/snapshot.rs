@@ -164,10 +164,15 @@ impl<C: TypeConfig> Engine<C> {
             Some(InstallSnapshotResponse { installed: Some(installed), .. }) if installed <= last => {
                 progress.contact = Some(now);
                 self.counters.snapshots_sent += 1;
+                let has_all = matches!(progress.state(), ProgressState::Snapshot { pending, .. } if *pending <= installed);
                 progress.on_matched(installed, purged);
                 if matches!(progress.state(), ProgressState::Snapshot { .. }) {
                     // It has less than the log still holds: the next one will do.
                     progress.probe();
+                    if !has_all {
+                        // It needed nothing of this one, and waits for its disk: the same again would not help it.
+                        progress.snapshot_not_before = Some(retry_at);
+                    }
                 }
             }
             Some(_) | None => {

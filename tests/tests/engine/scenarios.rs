@@ -114,6 +114,7 @@ scripts! {
     snapshot_is_built_while_another_is_installed
     snapshot_is_given_up_with_leadership
     snapshot_is_offered_twice
+    snapshot_meets_entries_that_are_not_durable_yet
     snapshot_of_a_deposed_leader_is_refused
     snapshot_older_than_what_is_there_is_not_installed
     snapshot_purges_at_the_edges
