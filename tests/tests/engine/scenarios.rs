@@ -113,6 +113,7 @@ scripts! {
     snapshot_for_a_follower_whose_log_is_shorter
     snapshot_is_built_while_another_is_installed
     snapshot_is_given_up_with_leadership
+    snapshot_is_installed_over_writes_in_flight
     snapshot_is_offered_twice
     snapshot_meets_entries_that_are_not_durable_yet
     snapshot_of_a_deposed_leader_is_refused
@@ -124,6 +125,9 @@ scripts! {
     snapshot_whose_receiver_crashes_behind_the_installation
     snapshot_whose_receiver_crashes_while_it_installs
     snapshot_whose_sender_crashes
+    together_a_vote_request_before_an_append
+    together_an_append_before_a_vote_request
+    together_two_leaders_in_one_step
     transfer_that_another_node_wins
     transfer_that_is_refused
     transfer_to_a_voter_that_has_everything
