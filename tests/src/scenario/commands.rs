@@ -117,4 +117,15 @@ mod tests {
             );
         }
     }
+    #[test]
+    fn every_command_is_played_in_some_script() {
+        let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("scenarios");
+        let files = std::fs::read_dir(folder).unwrap().map(|file| file.unwrap().path());
+        let texts: Vec<String> = files.map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        let played: BTreeSet<&str> =
+            texts.iter().flat_map(|text| text.lines()).filter_map(|line| line.split(' ').next()).collect();
+        for command in COMMANDS {
+            assert!(played.contains(command.name), "no script plays `{}`", command.name);
+        }
+    }
 }

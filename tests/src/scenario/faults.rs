@@ -10,14 +10,14 @@ use super::words::{Result, Words, wrong};
 
 /// A part of a node that can be slow.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Organ {
+enum Component {
     Disk,
     Machine,
     Building,
     Installing,
 }
 
-impl Organ {
+impl Component {
     fn parse(words: &mut Words<'_>) -> Result<Self> {
         match words.next("what is slow")? {
             "disk" => Ok(Self::Disk),
@@ -41,30 +41,30 @@ impl Organ {
 impl Stage {
     pub(super) fn slow(&mut self, words: &mut Words<'_>) -> Result<()> {
         let id = self.existing(words.number("a node")?)?;
-        let organ = Organ::parse(words)?;
-        self.set_slow(id, organ, true);
-        self.print(0, format!("{id}: its {} is slow", organ.name()));
+        let component = Component::parse(words)?;
+        self.set_slow(id, component, true);
+        self.print(0, format!("{id}: its {} is slow", component.name()));
         Ok(())
     }
 
-    fn set_slow(&mut self, id: u64, organ: Organ, is_slow: bool) {
+    fn set_slow(&mut self, id: u64, component: Component, is_slow: bool) {
         let node = self.cluster.node_mut(id);
-        match organ {
-            Organ::Disk => node.is_disk_slow = is_slow,
-            Organ::Machine => node.is_machine_slow = is_slow,
-            Organ::Building => node.is_building_slow = is_slow,
-            Organ::Installing => node.is_installing_slow = is_slow,
+        match component {
+            Component::Disk => node.is_disk_slow = is_slow,
+            Component::Machine => node.is_machine_slow = is_slow,
+            Component::Building => node.is_building_slow = is_slow,
+            Component::Installing => node.is_installing_slow = is_slow,
         }
     }
 
     pub(super) fn fast(&mut self, words: &mut Words<'_>) -> Result<()> {
         let id = self.existing(words.number("a node")?)?;
-        let organs = match words.is_empty() {
-            true => vec![Organ::Disk, Organ::Machine, Organ::Building, Organ::Installing],
-            false => vec![Organ::parse(words)?],
+        let components = match words.is_empty() {
+            true => vec![Component::Disk, Component::Machine, Component::Building, Component::Installing],
+            false => vec![Component::parse(words)?],
         };
-        for organ in organs {
-            self.set_slow(id, organ, false);
+        for component in components {
+            self.set_slow(id, component, false);
         }
         // Whatever has waited is done now.
         self.cluster.step_all(id, []);
@@ -99,8 +99,8 @@ impl Stage {
 
     pub(super) fn fail(&mut self, words: &mut Words<'_>) -> Result<()> {
         let id = self.living(words)?;
-        match Organ::parse(words)? {
-            Organ::Disk => {
+        match Component::parse(words)? {
+            Component::Disk => {
                 // Nobody knows what has become of what was in flight; here it is lost.
                 self.cluster.node_mut(id).writes.clear();
                 self.failed.insert(id);
@@ -108,16 +108,16 @@ impl Stage {
                 self.cluster.step(id, Input::StorageFailed);
                 Ok(())
             }
-            Organ::Installing if self.cluster.node(id).installing.is_some() => {
+            Component::Installing if self.cluster.node(id).installing.is_some() => {
                 self.print(0, format!("{id}: installing fails"));
                 self.cluster.fail_installing(id);
                 Ok(())
             }
-            Organ::Installing => wrong(
+            Component::Installing => wrong(
                 format!("node {id} is installing nothing"),
                 format!("`slow {id} installing` keeps a snapshot that arrives from being installed"),
             ),
-            Organ::Machine | Organ::Building => {
+            Component::Machine | Component::Building => {
                 wrong("only a disk or an installation can fail", words.usage())
             }
         }

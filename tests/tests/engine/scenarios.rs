@@ -65,6 +65,7 @@ scripts! {
     joint_one_voter_replaces_another
     joint_two_learners_are_promoted
     joint_two_voters_are_demoted
+    language_of_time_and_settings
     member_a_learner_is_added_catches_up_and_is_promoted
     member_a_learner_is_not_asked_and_does_not_campaign
     member_a_removed_node_disturbs_nobody
