@@ -78,8 +78,12 @@ scripts! {
     one_way_a_follower_that_is_not_heard_by_the_leader
     one_way_a_leader_that_hears_nobody
     one_way_a_leader_that_nobody_hears
+    one_way_ring_in_which_nobody_can_lead
     one_way_without_check_quorum_a_deaf_leader_stays
     one_way_without_pre_vote_a_node_that_hears_nothing_deposes_the_leader
+    partition_in_which_only_one_node_reaches_a_majority
+    partition_in_which_the_hub_lags
+    partition_moves
     pre_vote_a_living_leader_is_not_voted_out
     pre_vote_a_node_that_was_cut_off_comes_back
     pre_vote_changes_nothing_at_the_voter
