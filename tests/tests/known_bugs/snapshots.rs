@@ -4,7 +4,7 @@ use std::io;
 
 use bytes::Bytes;
 use futures::executor::block_on;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{TryStreamExt, stream};
 use openconsensus::{
     AppliedState, ApplyBatch, Entry, LogId, Payload, RaftStateMachine, Snapshot, SnapshotMeta,
     snapshot_stream,
@@ -67,20 +67,30 @@ fn check_consistency<S: RaftStateMachine<Kv>>(mut leader: S, mut follower: S, va
         assert_eq!(snapshot.meta, meta);
         let chunks: Vec<Bytes> = block_on(snapshot.data.try_collect()).unwrap();
 
-        // Half of the bytes, none of them, and bytes that are not it: the index does not move without the state.
+        // Half of the bytes, none of them, bytes of another snapshot in between, and bytes that are not it: the index does
+        // not move without the state. Whether the stream ends well makes no difference.
         let before = (values(&follower), installed.clone());
         let half = chunks.len() / 2;
-        let broken = [
-            chunks[..half].to_vec(),
-            vec![],
-            chunks.iter().map(|chunk| Bytes::from(vec![0; chunk.len()])).collect(),
-        ];
-        for chunks in broken {
-            let error = io::Error::new(io::ErrorKind::ConnectionReset, "the sender has died");
-            let data =
-                snapshot_stream(stream::iter(chunks.into_iter().map(Ok)).chain(stream::iter([Err(error)])));
-            block_on(follower.install_snapshot(Snapshot { meta: meta.clone(), data })).unwrap_err();
-            assert_eq!((values(&follower), block_on(follower.applied_state()).unwrap()), before);
+        let mixed = [&chunks[..half], &chunks[half - 1..]].concat();
+        let flipped: Vec<Bytes> = chunks
+            .iter()
+            .enumerate()
+            .map(|(place, chunk)| {
+                let mut bytes = chunk.to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= u8::from(place == half);
+                Bytes::from(bytes)
+            })
+            .collect();
+        for broken in [chunks[..half].to_vec(), vec![], mixed, flipped] {
+            for ends_well in [true, false] {
+                let died = || io::Error::new(io::ErrorKind::ConnectionReset, "the sender has died");
+                let end = if ends_well { None } else { Some(Err(died())) };
+                let parts = broken.iter().cloned().map(Ok).chain(end).collect::<Vec<_>>();
+                let data = snapshot_stream(stream::iter(parts));
+                block_on(follower.install_snapshot(Snapshot { meta: meta.clone(), data })).unwrap_err();
+                assert_eq!((values(&follower), block_on(follower.applied_state()).unwrap()), before);
+            }
         }
         block_on(follower.install_snapshot(again(&meta, &chunks))).unwrap();
         installed = block_on(follower.applied_state()).unwrap();
@@ -89,11 +99,11 @@ fn check_consistency<S: RaftStateMachine<Kv>>(mut leader: S, mut follower: S, va
     }
 }
 
-/// vesoft-inc/nebula#3710, opencurve/curve#217.
+/// vesoft-inc/nebula#3710, opencurve/curve#217; databendlabs/openraft (fixes 2eccb9e1 and eee8e534), camunda/zeebe#19862.
 ///
 /// A snapshot was written in two passes over a state that went on changing, so it was that of no entry at all; or the index
-/// was moved without the data. Here a snapshot is a view of one moment, however long it takes to write it, and it is installed
-/// as a whole or not at all.
+/// was moved without the data, or over chunks of two snapshots. Here a snapshot is a view of one moment, however long it takes
+/// to write it, and it is installed when all of it has proved to be whole, or not at all.
 #[test]
 fn a_snapshot_that_is_written_while_entries_are_applied_is_of_one_moment() {
     let machine = || MemStateMachine::persistent(&KvDisk::new());
