@@ -67,7 +67,7 @@ impl FromStr for NodeAddress {
 }
 
 /// The first members of a cluster: `1=host:port,2=host:port,...`, each id and each address once.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct NodeList(pub BTreeMap<u64, String>);
 
 impl FromStr for NodeList {

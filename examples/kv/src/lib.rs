@@ -12,6 +12,7 @@ pub mod export;
 pub mod format;
 pub mod import;
 pub mod outcome;
+pub mod process;
 pub mod proto;
 pub mod serve;
 pub mod service;

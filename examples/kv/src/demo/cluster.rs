@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::load::Serving;
-use super::process::{Process, free_addresses, tail};
 use crate::client::{Client, ClientOptions, NodeStatus};
 use crate::outcome::{Failure, Result};
+use crate::process::{Process, free_addresses, tail};
 
 /// How often a condition is looked at again.
 const POLL_INTERVAL: Duration = Duration::from_millis(10);

@@ -14,7 +14,6 @@ mod kill;
 mod load;
 mod model;
 mod phases;
-mod process;
 mod report;
 mod ui;
 mod verify;
@@ -26,10 +25,10 @@ use tempfile::TempDir;
 use tokio::signal::unix::{SignalKind, signal};
 
 use crate::outcome::{Exit, Failure, Result};
+use crate::process::claim_empty_folder;
 use cluster::Cluster;
 use input::Input;
 use phases::Demo;
-use process::claim_empty_folder;
 use report::Report;
 use ui::Ui;
 

@@ -3,6 +3,7 @@
 mod first;
 mod plan;
 mod stop;
+mod via;
 
 use std::io::Write as _;
 use std::sync::Arc;
@@ -19,6 +20,7 @@ use crate::outcome::{Exit, Failure, Result};
 use crate::proto::kv_server::KvServer;
 use crate::service::{KvService, NodeInfo};
 use plan::{Origin, Plan};
+use via::Via;
 
 pub use plan::ServeArgs;
 
@@ -62,7 +64,8 @@ impl Node {
         let grpc = GrpcConfig::new(&plan.cluster);
         let network = GrpcNetwork::<Kv>::new(grpc, plan.id, &address).map_err(Failure::refused)?;
         let config = plan.config.clone();
-        let raft = Raft::start(plan.id, config, TokioRuntime, network.clone(), log, state_machine)
+        let via = Via { network: network.clone(), peers: plan.peer_via.clone() };
+        let raft = Raft::start(plan.id, config, TokioRuntime, via, log, state_machine)
             .await
             .map_err(start_failure)?;
         let info = NodeInfo {

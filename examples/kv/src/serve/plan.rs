@@ -35,6 +35,9 @@ pub struct ServeArgs {
     /// Start with an empty folder and wait to be added with `kv member add`. Not looked at when the folder has data
     #[arg(long)]
     join: bool,
+    /// Reach these peers here and not where the members know them: for tunnels, proxies and tests of the network
+    #[arg(long, value_name = "2=HOST:PORT,...")]
+    peer_via: Option<NodeList>,
     /// Print the line that says that the node serves as JSON
     #[arg(long)]
     json: bool,
@@ -114,6 +117,7 @@ pub(super) struct Plan {
     pub(super) advertise: Option<String>,
     pub(super) data_dir: PathBuf,
     pub(super) origin: Origin,
+    pub(super) peer_via: NodeList,
     pub(super) config: Config,
     pub(super) json: bool,
 }
@@ -121,7 +125,7 @@ pub(super) struct Plan {
 impl Plan {
     /// Checks what can be checked without touching anything.
     pub(super) fn new(args: ServeArgs) -> Result<Self> {
-        let ServeArgs { id, listen, data_dir, cluster, advertise, init, join, json, config } = args;
+        let ServeArgs { id, listen, data_dir, cluster, advertise, init, join, peer_via, json, config } = args;
         let config = config.config();
         config.clone().validate().map_err(|error| Failure::usage(format!("configuration: {error}")))?;
         if cluster.is_empty() {
@@ -158,7 +162,8 @@ impl Plan {
             }
             None => Origin::Restarts,
         };
-        Ok(Self { id, cluster, listen, advertise, data_dir, origin, config, json })
+        let peer_via = peer_via.unwrap_or_default();
+        Ok(Self { id, cluster, listen, advertise, data_dir, origin, peer_via, config, json })
     }
 }
 

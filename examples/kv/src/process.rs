@@ -1,4 +1,4 @@
-//! Child processes: started with a log file of their own, killed, stopped, and never left behind.
+//! Child processes: started with a log file of their own, paused, killed, stopped, and never left behind.
 
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
@@ -20,7 +20,7 @@ const TAIL_BYTES_MAX: u64 = 64 << 10;
 
 /// A program that runs as a child of this one. It is killed when this value is dropped, also in a panic.
 #[derive(Debug)]
-pub(super) struct Process {
+pub struct Process {
     program: PathBuf,
     log: PathBuf,
     child: Option<Child>,
@@ -28,16 +28,20 @@ pub(super) struct Process {
 
 impl Process {
     /// A program that is not running yet. What it prints will be appended to `log`.
-    pub(super) fn new(program: &Path, log: PathBuf) -> Self {
+    pub fn new(program: &Path, log: PathBuf) -> Self {
         Self { program: program.to_owned(), log, child: None }
     }
 
     /// Starts it.
     ///
+    /// # Errors
+    ///
+    /// The log file cannot be written, or the program cannot be started.
+    ///
     /// # Panics
     ///
     /// When it is running.
-    pub(super) fn start(&mut self, args: &[OsString]) -> io::Result<()> {
+    pub fn start(&mut self, args: &[OsString]) -> io::Result<()> {
         assert!(self.child.is_none(), "{} is running already", self.program.display());
         let mut log = OpenOptions::new().create(true).append(true).open(&self.log)?;
         let shown: Vec<_> = args.iter().map(|arg| arg.to_string_lossy()).collect();
@@ -56,7 +60,11 @@ impl Process {
     }
 
     /// How it ended by itself, if it has.
-    pub(super) fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
+    ///
+    /// # Errors
+    ///
+    /// The system does not tell.
+    pub fn ended(&mut self) -> io::Result<Option<ExitStatus>> {
         let Some(child) = &mut self.child else { return Ok(None) };
         let status = child.try_wait()?;
         if status.is_some() {
@@ -66,12 +74,16 @@ impl Process {
     }
 
     /// Whether it was started, and neither killed nor stopped, nor found to have ended.
-    pub(super) fn is_started(&self) -> bool {
+    pub fn is_started(&self) -> bool {
         self.child.is_some()
     }
 
     /// Sends SIGKILL and returns when it is gone.
-    pub(super) async fn kill(&mut self) -> io::Result<()> {
+    ///
+    /// # Errors
+    ///
+    /// The signal cannot be sent.
+    pub async fn kill(&mut self) -> io::Result<()> {
         match self.child.take() {
             Some(mut child) => child.kill().await,
             None => Ok(()),
@@ -83,14 +95,11 @@ impl Process {
     /// # Errors
     ///
     /// It has not ended within `timeout`; it was killed then.
-    pub(super) async fn terminate(&mut self, timeout: Duration) -> io::Result<ExitStatus> {
+    pub async fn terminate(&mut self, timeout: Duration) -> io::Result<ExitStatus> {
         let Some(mut child) = self.child.take() else {
             return Err(io::Error::other("it was not running"));
         };
-        let pid = child.id().and_then(|id| Pid::from_raw(id.cast_signed()));
-        if let Some(pid) = pid {
-            kill_process(pid, Signal::TERM)?;
-        }
+        signal(&child, Signal::TERM)?;
         match tokio::time::timeout(timeout, child.wait()).await {
             Ok(status) => status,
             Err(_) => {
@@ -101,14 +110,44 @@ impl Process {
         }
     }
 
+    /// Sends SIGSTOP: it does nothing from now on, and its connections stay. Nothing happens if it does not run.
+    ///
+    /// # Errors
+    ///
+    /// The signal cannot be sent.
+    pub fn pause(&self) -> io::Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| signal(child, Signal::STOP))
+    }
+
+    /// Sends SIGCONT: it goes on where it was paused. Nothing happens if it does not run.
+    ///
+    /// # Errors
+    ///
+    /// The signal cannot be sent.
+    pub fn resume(&self) -> io::Result<()> {
+        self.child.as_ref().map_or(Ok(()), |child| signal(child, Signal::CONT))
+    }
+
     /// Its log file.
-    pub(super) fn log(&self) -> &Path {
+    pub fn log(&self) -> &Path {
         &self.log
     }
 }
 
+fn signal(child: &Child, signal: Signal) -> io::Result<()> {
+    // Without an id it has ended, and has been waited for.
+    match child.id().and_then(|id| Pid::from_raw(id.cast_signed())) {
+        Some(pid) => Ok(kill_process(pid, signal)?),
+        None => Ok(()),
+    }
+}
+
 /// The last lines of a file.
-pub(super) fn tail(path: &Path, lines: usize) -> io::Result<String> {
+///
+/// # Errors
+///
+/// It cannot be read.
+pub fn tail(path: &Path, lines: usize) -> io::Result<String> {
     let mut file = File::open(path)?;
     let skipped = file.metadata()?.len().saturating_sub(TAIL_BYTES_MAX);
     file.seek(SeekFrom::Start(skipped))?;
@@ -124,7 +163,7 @@ pub(super) fn tail(path: &Path, lines: usize) -> io::Result<String> {
 /// # Errors
 ///
 /// No port is free, which on a healthy machine does not happen.
-pub(super) fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
+pub fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
     let mut held: Vec<TcpListener> = Vec::new();
     let mut addresses = Vec::new();
     for _ in 0..PORTS.len() {
@@ -152,7 +191,7 @@ pub(super) fn free_addresses(count: usize) -> io::Result<Vec<SocketAddr>> {
 /// # Errors
 ///
 /// It is not empty, or cannot be made.
-pub(super) fn claim_empty_folder(folder: &Path) -> io::Result<()> {
+pub fn claim_empty_folder(folder: &Path) -> io::Result<()> {
     fs::create_dir_all(folder)?;
     if fs::read_dir(folder)?.next().is_some() {
         return Err(io::Error::new(
@@ -220,6 +259,22 @@ mod tests {
         assert_eq!(tokio::time::timeout(LONG, child.wait()).await.unwrap().unwrap().code(), Some(7));
         assert_eq!(process.ended().unwrap().unwrap().code(), Some(7));
         assert!(!process.is_started());
+    }
+
+    #[tokio::test]
+    async fn a_paused_child_does_nothing_until_it_is_resumed() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut process = shell(folder.path(), "echo ready; while :; do echo on; sleep 0.01; done");
+        let lines = || tail(process.log(), usize::MAX).unwrap().lines().count();
+        until(async || 2 < lines()).await;
+        process.pause().unwrap();
+        let stat = format!("/proc/{}/stat", pid(&process).as_raw_nonzero());
+        until(async || fs::read_to_string(&stat).unwrap().contains(") T ")).await;
+        let paused = lines();
+        process.resume().unwrap();
+        until(async || paused < lines()).await;
+        process.kill().await.unwrap();
+        assert!(process.pause().is_ok() && process.resume().is_ok());
     }
 
     #[tokio::test]
