@@ -155,6 +155,7 @@ impl<V: Clone + Ord + Hash + Debug> Model for KvModel<V> {
                 KvAction::CompareAndSet { .. },
                 Some(KvResponse::NotSet | KvResponse::Compared { set: false, .. }),
             ) => Marks::none(),
+            (KvAction::CompareAndSet { expected, value }, _) if expected == value => Marks::none(),
             (KvAction::CompareAndSet { value, .. }, _) => Marks::one(value.clone()),
         }
     }
