@@ -135,6 +135,7 @@ impl Campaign {
                 return Err(format!("no write was acknowledged {RECOVERY_TIMEOUT:?} after all was healed"));
             }
             log.after_healing.push(load.now() - healed);
+            cluster.restore_members(RECOVERY_TIMEOUT).await?;
             cluster.check_running()?;
             tokio::time::sleep(Duration::from_millis(rng.u64(CALM_MS))).await; // paces the faults
         }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use kv::client::{Checksum, Client, ClientOptions, NodeStatus};
+use kv::client::{Checksum, Client, ClientError, ClientOptions, NodeStatus};
 use kv::process::{Process, free_addresses, tail};
 use tokio::time::Instant;
 
@@ -57,6 +57,8 @@ pub struct Cluster {
     nodes: BTreeMap<u64, Node>,
     links: BTreeMap<(u64, u64), Link>,
     client: Client,
+    /// Whether somebody may not be a voter.
+    are_members_changed: bool,
 }
 
 impl Cluster {
@@ -79,6 +81,7 @@ impl Cluster {
             nodes: BTreeMap::new(),
             links: BTreeMap::new(),
             client: Client::new(Vec::new(), options),
+            are_members_changed: false,
         };
         for attempt in 1.. {
             cluster.begin(folder, count, attempt).await?;
@@ -190,6 +193,61 @@ impl Cluster {
         let options = ClientOptions { timeout: STATUS_TIMEOUT, ..ClientOptions::default() };
         // It may well fail: then leadership stays, or is elected.
         let _ = Client::new(self.addresses(), options).transfer(None).await;
+    }
+
+    /// Removes nodes from the members, until [`restore_members`](Self::restore_members). Whether that succeeds under
+    /// faults is left open.
+    pub async fn remove(&mut self, ids: &[u64]) {
+        self.are_members_changed = true;
+        let options = ClientOptions { timeout: STATUS_TIMEOUT, ..ClientOptions::default() };
+        // It may well fail, or succeed later.
+        let _ = Client::new(self.addresses(), options).member_remove(ids).await;
+    }
+
+    /// Makes all nodes voters again, with the data that they have.
+    ///
+    /// # Errors
+    ///
+    /// It does not succeed within `timeout`.
+    pub async fn restore_members(&mut self, timeout: Duration) -> Result<(), Error> {
+        if !self.are_members_changed {
+            return Ok(());
+        }
+        let deadline = Instant::now() + timeout;
+        let options = ClientOptions { timeout: STATUS_TIMEOUT, ..ClientOptions::default() };
+        let client = Client::new(self.addresses(), options);
+        let mut last = String::new();
+        while Instant::now() < deadline {
+            self.check_running()?;
+            match self.restore_some(&client).await {
+                Ok(true) => {
+                    self.are_members_changed = false;
+                    return Ok(());
+                }
+                Ok(false) => {}
+                Err(error) => last = error.to_string(),
+            }
+            tokio::time::sleep(POLL_INTERVAL).await; // paces the attempts
+        }
+        Err(format!("the nodes were not made members again within {timeout:?}: {last}"))
+    }
+
+    /// One step towards all nodes being voters. Whether they are.
+    async fn restore_some(&self, client: &Client) -> Result<bool, ClientError> {
+        let membership = client.member_list().await?;
+        let kind =
+            |id: u64| membership.members.iter().find(|member| member.id == id).map(|member| &*member.kind);
+        if let Some((id, node)) = self.nodes.iter().find(|(id, _)| kind(**id).is_none()) {
+            client.member_add(*id, &node.address.to_string(), None).await?;
+            return Ok(false);
+        }
+        let learners: Vec<u64> =
+            self.ids().into_iter().filter(|id| kind(*id).is_some_and(|kind| kind != "voter")).collect();
+        if learners.is_empty() {
+            return Ok(!membership.joint);
+        }
+        client.member_promote(&learners).await?;
+        Ok(false)
     }
 
     /// What the links do from nodes to nodes, in this direction.

@@ -7,7 +7,7 @@ use crate::Error;
 use crate::cluster::Cluster;
 use crate::link::LinkState;
 
-/// What can happen to a cluster. [`Cluster::heal`] undoes all of it.
+/// What can happen to a cluster. [`Cluster::heal`] and [`Cluster::restore_members`] undo all of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Fault {
     /// The leader's process is killed.
@@ -46,11 +46,15 @@ pub enum Fault {
     SlowLeader,
     /// Leadership is handed over.
     Transfer,
+    /// Some node is removed from the members, and goes on as if it did not know.
+    RemoveOne,
+    /// Two nodes are removed from the members at once, the leader among them: this takes a joint membership.
+    RemoveTwo,
 }
 
 impl Fault {
     /// All of them.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 20] = [
         Self::KillLeader,
         Self::KillOne,
         Self::KillTwo,
@@ -69,6 +73,8 @@ impl Fault {
         Self::SlowAll,
         Self::SlowLeader,
         Self::Transfer,
+        Self::RemoveOne,
+        Self::RemoveTwo,
     ];
 
     /// Makes it happen. The leader is whoever leads now; somebody, when nobody does.
@@ -124,6 +130,8 @@ impl Fault {
             Self::SlowAll => cluster.set_links(&all, &all, LinkState::Slow(lateness(rng))),
             Self::SlowLeader => cluster.set_links(&[leader], &all, LinkState::Slow(lateness(rng))),
             Self::Transfer => cluster.transfer().await,
+            Self::RemoveOne => cluster.remove(&others[..1]).await,
+            Self::RemoveTwo => cluster.remove(&[leader, others[0]]).await,
         }
         Ok(())
     }
@@ -148,7 +156,9 @@ impl Fault {
             | Self::ResetAll
             | Self::SlowAll
             | Self::SlowLeader
-            | Self::Transfer => false,
+            | Self::Transfer
+            | Self::RemoveOne
+            | Self::RemoveTwo => false,
         }
     }
 }
@@ -174,6 +184,8 @@ impl fmt::Display for Fault {
             Self::SlowAll => "slow all links",
             Self::SlowLeader => "slow the leader",
             Self::Transfer => "transfer leadership",
+            Self::RemoveOne => "remove one member",
+            Self::RemoveTwo => "remove the leader and another member",
         })
     }
 }
