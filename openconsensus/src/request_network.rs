@@ -128,6 +128,11 @@ where
         self.inner.reporter.attach(Box::new(raft.downgrade()));
     }
 
+    /// Reports peers that cannot be reached to `report`, in the place of a node: for a test or a proxy. It must not wait.
+    pub fn report_to(&self, report: impl Fn(C::NodeId) + MaybeSend + MaybeSync + 'static) {
+        self.inner.reporter.attach(Box::new(ReportTo(report)));
+    }
+
     /// Remembers how to reach a peer, for the time in which the membership does not name it: a node that joins a
     /// cluster must answer its leader before it has heard of any membership. To be called with what the application is
     /// configured with, or with what a request says about its sender.
@@ -228,6 +233,15 @@ impl<C: TypeConfig> Unreachable<C> for WeakRaft<C> {
         if let Some(raft) = self.upgrade() {
             raft.report_unreachable(peer);
         }
+    }
+}
+
+/// A function that is told.
+struct ReportTo<F>(F);
+
+impl<C: TypeConfig, F: Fn(C::NodeId) + MaybeSend + MaybeSync> Unreachable<C> for ReportTo<F> {
+    fn report(&self, peer: C::NodeId) {
+        (self.0)(peer);
     }
 }
 

@@ -54,14 +54,14 @@
 //! ```
 
 mod log_storage;
-//mod network;
+mod network;
 mod report;
 mod samples;
 mod state_machine;
 mod verdict;
 
 pub use log_storage::{LogStorageFactory, check_log_storage};
-//pub use network::{NetworkFactory, NetworkLimits, Receiver, Started, check_network};
+pub use network::{NetworkFactory, NetworkLimits, Receiver, Started, check_network};
 pub use report::{Outcome, Report, Verdict};
 pub use samples::{KvSamples, Samples};
 pub use state_machine::{StateMachineFactory, check_state_machine};

@@ -17,6 +17,8 @@ use openconsensus::{
 };
 use tokio::sync::{mpsc, watch};
 
+use crate::conformance::Receiver;
+
 /// A network in memory. Cheap to clone; all clones are one network.
 ///
 /// Without faults it keeps the order of messages from one node to another and loses none. A cut loses everything that
@@ -107,9 +109,8 @@ struct HubState<C: TypeConfig> {
     traffic: Traffic,
 }
 
-#[derive(Clone)]
 struct Connected<C: TypeConfig> {
-    raft: Raft<C>,
+    receiver: Arc<dyn Receiver<C>>,
     /// Differs each time that a node connects.
     connection: u64,
 }
@@ -138,10 +139,15 @@ impl<C: TypeConfig> MemNetwork<C> {
 
     /// From now on messages to `raft.id()` are given to `raft`.
     pub fn connect(&self, raft: Raft<C>) {
-        self.change(|state| {
+        self.connect_receiver(raft.id(), Arc::new(raft));
+    }
+
+    /// From now on messages to node `id` are given to `receiver`, which stands in the place of a [`Raft`].
+    pub fn connect_receiver(&self, id: C::NodeId, receiver: Arc<dyn Receiver<C>>) {
+        let _before = self.change(|state| {
             state.connections += 1;
             let connection = state.connections;
-            state.nodes.insert(raft.id(), Connected { raft, connection });
+            state.nodes.insert(id, Connected { receiver, connection })
         });
     }
 

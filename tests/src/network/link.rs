@@ -56,17 +56,17 @@ async fn deliver<C: TypeConfig>(hub: &Hub<C>, link: LinkId<C>, messages: Vec<Mes
     let (receiver, sender) = {
         let mut state = hub.lock();
         let receiver =
-            if state.is_cut(link) { None } else { Some(state.nodes.get(&to).map(|node| node.raft.clone())) };
+            if state.is_cut(link) { None } else { Some(state.nodes.get(&to).map(|node| node.receiver.clone())) };
         let traffic = &mut state.traffic;
         match &receiver {
             Some(Some(_)) => traffic.delivered += count,
             Some(None) | None => traffic.dropped += count,
         }
-        (receiver, state.nodes.get(&from).map(|node| node.raft.clone()))
+        (receiver, state.nodes.get(&from).map(|node| node.receiver.clone()))
     };
     match receiver {
         // A node that has stopped is as good as one that is not connected.
-        Some(Some(raft)) => drop(raft.receive(from, messages).await),
+        Some(Some(receiver)) => drop(receiver.receive(from, messages).await),
         Some(None) => {
             if let Some(sender) = sender {
                 sender.report_unreachable(to);

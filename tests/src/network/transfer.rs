@@ -51,7 +51,7 @@ async fn transfer<C: TypeConfig>(
 ) -> Result<InstallSnapshotResponse, NetworkError> {
     let (pieces, arriving) = mpsc::channel(1);
     let (answer, answered) = oneshot::channel();
-    let Some(receiver) = hub.lock().nodes.get(&link.1).map(|node| node.raft.clone()) else {
+    let Some(receiver) = hub.lock().nodes.get(&link.1).map(|node| node.receiver.clone()) else {
         return Err(aborted("the receiver has gone"));
     };
     // The receiving side is a task of its own, as on another machine: it outlives the sender, and sees its stream

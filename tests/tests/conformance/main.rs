@@ -2,3 +2,5 @@
 
 mod contract;
 mod memstore;
+mod networks;
+mod requests;
