@@ -4,9 +4,11 @@
 use std::path::Path;
 
 use futures::executor::block_on;
-use openconsensus_tests::conformance::{Report, check_log_storage, check_state_machine};
+use openconsensus_tests::MemNetwork;
+use openconsensus_tests::conformance::{Report, check_log_storage, check_network, check_state_machine};
 
 use crate::memstore::{MemLogs, MemStateMachines};
+use crate::networks::InMemory;
 
 /// Sentences that no check quotes, and why.
 const EXCUSED: &[(&str, &str)] = &[
@@ -107,4 +109,11 @@ fn every_sentence_about_state_machines_is_checked() {
     let report = block_on(check_state_machine(&MemStateMachines { lag_entries: None }));
     let others = [("message.rs", "pub struct SnapshotMeta<")];
     check(&report, "storage.rs", &["pub trait RaftStateMachine<"], &others);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_sentence_about_networks_is_checked() {
+    let report = check_network(&InMemory { network: MemNetwork::new(1) }).await;
+    let others = [("network.rs", "pub enum NetworkError")];
+    check(&report, "network.rs", &["pub trait RaftNetwork<"], &others);
 }

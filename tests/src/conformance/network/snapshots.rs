@@ -45,7 +45,7 @@ async fn succeed<C: TypeConfig, F: NetworkFactory<C>>(
     number: u64,
 ) -> Result<(), Flaw> {
     let (bytes, data) = bytes_of(size);
-    let request = request(factory, number, (number % 2 == 0).then_some(size as u64));
+    let request = request(factory, from, number, (number % 2 == 0).then_some(size as u64));
     let what = format!("a snapshot of {size} bytes");
     let right = Ok(InstallSnapshotResponse { term: request.term, installed: Some(request.meta.last.index) });
     let announced = format!("{request:?}");
@@ -94,14 +94,14 @@ where
     for size in [0, 100, 8 << 20] {
         let (_, data) = bytes_of(size);
         let what = format!("a snapshot of {size} bytes that is refused unread");
-        let result = end(factory, &what, begin(factory, &a, &b, request(factory, 1, None), data)).await?;
+        let result = end(factory, &what, begin(factory, &a, &b, request(factory, &a, 1, None), data)).await?;
         same(what, result, Ok(refusal))?;
     }
     // A node that has stopped answers nothing that could be taken for an answer.
     b.recorder.answer(Err(Fatal::Stopped));
     let what = "a snapshot to a node that has stopped";
     let (_, data) = bytes_of(1000);
-    let result = end(factory, what, begin(factory, &a, &b, request(factory, 1, None), data)).await?;
+    let result = end(factory, what, begin(factory, &a, &b, request(factory, &a, 1, None), data)).await?;
     holds(result.is_err(), format!("{what}: {result:?}"), "an error")?;
     a.stop(factory).await;
     b.stop(factory).await;
@@ -137,7 +137,7 @@ where
         let (source, data) = mpsc::unbounded();
         let what = format!("a transfer that is dropped after {bytes} bytes");
         let data = snapshot_stream(data);
-        let transfer = a.network.send_snapshot(b.id, &b.node, request(factory, 1, None), data);
+        let transfer = a.network.send_snapshot(b.id, &b.node, request(factory, &a, 1, None), data);
         let (give_up, given_up) = futures::channel::oneshot::channel::<()>();
         let task = super::crowd::spawn(&factory.runtime(), async move {
             drop(select(Box::pin(transfer), given_up).await);
@@ -170,7 +170,7 @@ where
         let before = b.recorder.heard().snapshots.len();
         let what = format!("a snapshot that the sender cannot read behind {chunks} chunks");
         let (_, data) = counted(chunks, 10_000, [Err(io::Error::other("the disk is gone"))]);
-        let result = end(factory, &what, begin(factory, &a, &b, request(factory, 1, None), data)).await?;
+        let result = end(factory, &what, begin(factory, &a, &b, request(factory, &a, 1, None), data)).await?;
         holds(result.is_err(), format!("{what}: {result:?}"), "an error")?;
         if 0 < chunks {
             must_break(factory, &b, before, &what).await?;
@@ -193,7 +193,7 @@ where
     let (a, b) = (Member::start(factory, 1).await, Member::start(factory, 2).await);
     let (source, data) = mpsc::unbounded();
     let what = "a snapshot whose receiver stops in the middle";
-    let ended = begin(factory, &a, &b, request(factory, 1, None), snapshot_stream(data));
+    let ended = begin(factory, &a, &b, request(factory, &a, 1, None), snapshot_stream(data));
     let _ = source.unbounded_send(Ok(Bytes::from(vec![3; 5000])));
     b.until(factory, what, "the first bytes arrive", |heard| 5000 <= heard.snapshot_bytes).await?;
     let recorder = b.recorder.clone();
@@ -225,7 +225,7 @@ where
     let most = factory.limits().snapshot_buffer_bytes;
     let (taken, data) = counted(2 * most / (64 << 10) + 16, 64 << 10, []);
     let total = (2 * most / (64 << 10) + 16) * (64 << 10);
-    let ended = begin(factory, &a, &b, request(factory, 1, Some(total)), data);
+    let ended = begin(factory, &a, &b, request(factory, &a, 1, Some(total)), data);
     // Until no more is taken for a while.
     let (runtime, mut quiet, mut before) = (factory.runtime(), 0, 0);
     while quiet < 40 {
@@ -261,7 +261,7 @@ where
     let (a, b) = (Member::start(factory, 1).await, Member::start(factory, 2).await);
     let (id, node) = (b.id, b.stop(factory).await);
     let (_, data) = bytes_of(100_000);
-    let transfer = a.network.send_snapshot(id, &node, request(factory, 1, None), data);
+    let transfer = a.network.send_snapshot(id, &node, request(factory, &a, 1, None), data);
     let ended = super::crowd::spawn(&factory.runtime(), transfer);
     let what = "a snapshot to a peer that is down";
     let result = end(factory, what, ended).await?;
@@ -282,7 +282,7 @@ where
     let (a, b) = (Member::start(factory, 1).await, Member::start(factory, 2).await);
     b.recorder.refuse_snapshots();
     let (taken, data) = counted(160, 64 << 10, []);
-    let ended = begin(factory, &a, &b, request(factory, 1, None), data);
+    let ended = begin(factory, &a, &b, request(factory, &a, 1, None), data);
     let runtime = factory.runtime();
     eventually(&runtime, "a snapshot", "it begins", || 0 < taken.load(Ordering::SeqCst)).await?;
     for round in 1..=30 {

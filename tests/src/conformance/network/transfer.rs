@@ -35,15 +35,16 @@ pub(super) fn bytes_of(size: usize) -> (Vec<u8>, SnapshotStream) {
     (bytes, snapshot_stream(stream::iter(chunks)))
 }
 
-/// What a leader says ahead of a snapshot; another one for each `number`.
-pub(super) fn request<C: TypeConfig>(
-    factory: &impl NetworkFactory<C>,
+/// What `leader` says ahead of a snapshot; another one for each `number`.
+pub(super) fn request<C: TypeConfig, F: NetworkFactory<C>>(
+    factory: &F,
+    leader: &Member<C, F>,
     number: u64,
     size_bytes: Option<u64>,
 ) -> InstallSnapshot<C> {
     let membership = MembershipAt { log_id: LogId::new(1, 3), membership: membership(factory, number) };
     let meta = SnapshotMeta { last: LogId::new(2, 50 + number), membership, size_bytes };
-    InstallSnapshot { term: 9 + number, leader: factory.node_id(1), meta }
+    InstallSnapshot { term: 9 + number, leader: leader.id, meta }
 }
 
 /// Begins to send a snapshot, in a task of its own.
