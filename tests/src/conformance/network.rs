@@ -10,6 +10,7 @@ mod transfer;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use openconsensus::{AsyncRuntime, RaftNetwork, TypeConfig};
 
@@ -79,6 +80,9 @@ pub struct NetworkLimits {
     pub passes_bulk: bool,
     /// Whether a peer is found by its address, and not by its name alone. Default true.
     pub has_addresses: bool,
+    /// What must happen is waited for so long: longer than anything that works takes, however busy the machine is. Default
+    /// 20 seconds.
+    pub patience: Duration,
 }
 
 impl Default for NetworkLimits {
@@ -89,6 +93,7 @@ impl Default for NetworkLimits {
             snapshot_buffer_bytes: 24 << 20,
             passes_bulk: true,
             has_addresses: true,
+            patience: Duration::from_secs(20),
         }
     }
 }
@@ -96,7 +101,7 @@ impl Default for NetworkLimits {
 /// Checks a network against its contract: both sides, on a healthy network and with nodes that stop, move and come back.
 /// The report says what came of it; see [`Report::assert_passed`].
 ///
-/// To be called inside the runtime of the factory. Nothing is waited for longer than 20 seconds of its clock.
+/// To be called inside the runtime of the factory. Nothing is waited for longer than [`NetworkLimits::patience`].
 pub async fn check_network<C, F>(factory: &F) -> Report
 where
     C: TypeConfig,

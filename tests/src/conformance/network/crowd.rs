@@ -12,8 +12,6 @@ use super::recorder::{Heard, Recorder};
 use crate::conformance::samples::commands_of;
 use crate::conformance::verdict::{Flaw, wrong};
 
-/// How long a condition may take to become true.
-const DEADLINE: Duration = Duration::from_secs(20);
 /// How often a condition is looked at.
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -75,11 +73,12 @@ impl<C: TypeConfig, F: NetworkFactory<C>> Member<C, F> {
         is_true: impl Fn() -> bool,
     ) -> Result<u64, Flaw> {
         let runtime = factory.runtime();
-        let deadline = runtime.now() + DEADLINE;
+        let patience = factory.limits().patience;
+        let deadline = runtime.now() + patience;
         let mut round = first;
         while !is_true() {
             if deadline <= runtime.now() {
-                let seen = format!("heartbeats from {} to {peer} at {node:?}: not within {DEADLINE:?}", self.id);
+                let seen = format!("heartbeats from {} to {peer} at {node:?}: not within {patience:?}", self.id);
                 return wrong(seen, right);
             }
             self.network.send(peer, Some(node), vec![heartbeat(round)]);
@@ -97,21 +96,22 @@ impl<C: TypeConfig, F: NetworkFactory<C>> Member<C, F> {
         right: &str,
         is_true: impl Fn(&Heard) -> bool,
     ) -> Result<(), Flaw> {
-        eventually(&factory.runtime(), seen, right, || is_true(&self.recorder.heard())).await
+        eventually(factory, seen, right, || is_true(&self.recorder.heard())).await
     }
 }
 
 /// Waits until a condition holds.
-pub(super) async fn eventually(
-    runtime: &impl AsyncRuntime,
+pub(super) async fn eventually<C: TypeConfig>(
+    factory: &impl NetworkFactory<C>,
     seen: &str,
     right: &str,
     is_true: impl Fn() -> bool,
 ) -> Result<(), Flaw> {
-    let deadline = runtime.now() + DEADLINE;
+    let (runtime, patience) = (factory.runtime(), factory.limits().patience);
+    let deadline = runtime.now() + patience;
     while !is_true() {
         if deadline <= runtime.now() {
-            return wrong(format!("{seen}: not within {DEADLINE:?}"), right);
+            return wrong(format!("{seen}: not within {patience:?}"), right);
         }
         runtime.sleep_until(runtime.now() + PAUSE).await; // paces the looks
     }

@@ -34,7 +34,7 @@ where
         }
         // A sender that stays below the limits loses nothing.
         let queued = factory.limits().queued_messages / 3;
-        eventually(&factory.runtime(), &format!("{sent} messages sent, {} arrived", b.heartbeats(&a).len()), "all arrive", || {
+        eventually(factory, &format!("{sent} messages sent, {} arrived", b.heartbeats(&a).len()), "all arrive", || {
             let arrived = b.heartbeats(&a).len().min(b.appends(&a).len()) as u64;
             sent <= arrived + queued
         })
@@ -168,7 +168,7 @@ where
                 continue;
             }
             let what = format!("50 heartbeats from {} to {}", sender.id, peer.id);
-            eventually(&factory.runtime(), &what, "all arrive", || 50 <= peer.heartbeats(sender).len()).await?;
+            eventually(factory, &what, "all arrive", || 50 <= peer.heartbeats(sender).len()).await?;
             let expected: Vec<u64> = (1..=50).map(|turn| 100_000 * from + 1000 * to + turn).collect();
             same(what, peer.heartbeats(sender), expected)?;
         }
@@ -196,14 +196,14 @@ where
     for round in 1..=50 {
         a.send(&b, vec![heartbeat(round)]);
         let right = "it arrives while the receiver takes no appends";
-        eventually(&factory.runtime(), &format!("heartbeat {round}"), right, || {
+        eventually(factory, &format!("heartbeat {round}"), right, || {
             b.heartbeats(&a).last() == Some(&round)
         })
         .await?;
     }
     same("the appends that were taken meanwhile", b.appends(&a), Vec::new())?;
     b.recorder.release();
-    eventually(&factory.runtime(), "appends that were held up", "they arrive then", || {
+    eventually(factory, "appends that were held up", "they arrive then", || {
         1 <= b.appends(&a).len()
     })
     .await?;
@@ -232,7 +232,7 @@ where
         }
     });
     let is_done = std::cell::RefCell::new(&mut sending);
-    let ended = eventually(&factory.runtime(), "2560 appends of 64 KiB to a peer that takes none", "`send` returns", || {
+    let ended = eventually(factory, "2560 appends of 64 KiB to a peer that takes none", "`send` returns", || {
         matches!(is_done.borrow_mut().try_recv(), Ok(Some(())))
     })
     .await;

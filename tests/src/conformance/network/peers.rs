@@ -22,7 +22,7 @@ where
     a.heartbeat_until(factory, b_id, &b_node, 1, "a report that the peer is unreachable", is_reported).await?;
     // Nobody else is affected.
     a.send(&c, vec![heartbeat(7)]);
-    eventually(&factory.runtime(), "a heartbeat to another peer", "it arrives", || c.heartbeats(&a) == [7])
+    eventually(factory, "a heartbeat to another peer", "it arrives", || c.heartbeats(&a) == [7])
         .await?;
     let mut reported = a.recorder.heard().unreachable.clone();
     reported.dedup();
@@ -58,7 +58,7 @@ where
         holds(is_sorted, format!("after a restart of the peer: {heard:?}"), "some are lost, none overtakes another")?;
         // And back.
         b.send(&a, vec![heartbeat(round)]);
-        eventually(&factory.runtime(), "an answer", "it arrives", || a.heartbeats(&b).last() == Some(&round))
+        eventually(factory, "an answer", "it arrives", || a.heartbeats(&b).last() == Some(&round))
             .await?;
     }
     a.stop(factory).await;
@@ -108,7 +108,7 @@ where
     for round in 1..=40 {
         a.network.send(wrong, Some(&c.node), vec![heartbeat(9000 + round)]);
         a.send(&c, vec![heartbeat(round)]);
-        eventually(&runtime, "a heartbeat that is meant", "it arrives", || {
+        eventually(factory, "a heartbeat that is meant", "it arrives", || {
             c.heartbeats(&a).contains(&round)
         })
         .await?;
@@ -131,7 +131,7 @@ where
     // Before it has heard of anybody: nobody knows where that would be.
     fresh.network.send(a.id, None, vec![heartbeat(1)]);
     a.send(&fresh, vec![heartbeat(2)]);
-    eventually(&factory.runtime(), "a heartbeat to a fresh node", "it arrives", || fresh.heartbeats(&a) == [2])
+    eventually(factory, "a heartbeat to a fresh node", "it arrives", || fresh.heartbeats(&a) == [2])
         .await?;
     fresh.network.send(a.id, None, vec![heartbeat(3)]);
     // Then it hears of the membership.

@@ -27,12 +27,13 @@ async fn end<C: TypeConfig, F: NetworkFactory<C>>(
 ) -> Result<Result<InstallSnapshotResponse, NetworkError>, Flaw> {
     let runtime = factory.runtime();
     let mut ended = ended.fuse();
-    let deadline = runtime.now() + Duration::from_secs(20);
+    let patience = factory.limits().patience;
+    let deadline = runtime.now() + patience;
     let mut timer = Box::pin(runtime.sleep_until(deadline)).fuse();
     match select(&mut ended, &mut timer).await {
         futures::future::Either::Left((Ok(result), _)) => Ok(result),
         futures::future::Either::Left((Err(_), _)) => wrong(format!("{what}: its task has ended"), "a result"),
-        futures::future::Either::Right(_) => wrong(format!("{what}: no end within 20 s"), "a result"),
+        futures::future::Either::Right(_) => wrong(format!("{what}: no end within {patience:?}"), "a result"),
     }
 }
 
@@ -200,7 +201,7 @@ where
     let node = b.stop(factory).await;
     let result = end(factory, what, ended).await?;
     holds(result.is_err(), format!("{what}: {result:?}"), "an error")?;
-    eventually(&factory.runtime(), what, "the stream of the receiver ends in an error", || {
+    eventually(factory, what, "the stream of the receiver ends in an error", || {
         recorder.heard().snapshots.first().is_some_and(|(_, ended)| ended.is_err())
     })
     .await?;
@@ -283,13 +284,12 @@ where
     b.recorder.refuse_snapshots();
     let (taken, data) = counted(160, 64 << 10, []);
     let ended = begin(factory, &a, &b, request(factory, &a, 1, None), data);
-    let runtime = factory.runtime();
-    eventually(&runtime, "a snapshot", "it begins", || 0 < taken.load(Ordering::SeqCst)).await?;
+    eventually(factory, "a snapshot", "it begins", || 0 < taken.load(Ordering::SeqCst)).await?;
     for round in 1..=30 {
         a.send(&b, vec![heartbeat(round)]);
         b.send(&a, vec![heartbeat(round)]);
         let what = format!("heartbeat {round} beside a snapshot that its receiver does not take");
-        eventually(&runtime, &what, "it arrives", || {
+        eventually(factory, &what, "it arrives", || {
             b.heartbeats(&a).last() == Some(&round) && a.heartbeats(&b).last() == Some(&round)
         })
         .await?;
