@@ -1,6 +1,7 @@
 //! The conformance suites: every part of this workspace passes them, and parts that are broken on purpose do not.
 
 mod broken_log;
+mod broken_network;
 mod broken_state_machine;
 mod contract;
 mod memstore;
