@@ -7,6 +7,8 @@
 //! - [`Cluster`] puts them together over `openconsensus-memstore`; [`Client`] and [`Load`] write to it, and [`History`]
 //!   and [`Register`] check what came of it.
 //! - [`engines`] holds pure engines in virtual time; [`scenario`] plays stories about them that are written as text.
+//! - [`simulation`] runs many engines under one seed, with everything that can go wrong, and finds the few events that a
+//!   violation needs.
 //! - [`linearizability`] checks whether what clients saw is what one copy of the state could have answered.
 
 #![forbid(unsafe_code)]

@@ -48,9 +48,9 @@ pub fn minimise(run: &Run, effort: Effort) -> Minimised {
     };
     let repeats = search.take_if_it_fails(run.events.clone());
     assert!(repeats, "the events of seed {} do not lead to the violation again", run.seed);
+    search.gather_nothing();
     search.leave_out_kinds();
     search.leave_out_chunks();
-    search.gather_nothing();
     let Search { events, violation, replays, .. } = search;
     let run = replay(run.seed, run.sabotage, &events, violation.in_calm, true);
     Minimised { run, events_before: search.of.events.len(), replays }

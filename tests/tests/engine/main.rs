@@ -8,3 +8,4 @@ mod paper_replication;
 mod paper_safety;
 mod paper_snapshots;
 mod scenarios;
+mod simulation;
