@@ -147,24 +147,36 @@ fn a_learner_that_does_not_know_of_its_promotion_votes() {
 /// `etcd-io/etcd#12136`; thesis 4.3.
 #[test]
 fn a_joint_membership_that_was_applied_before_the_election_is_left_by_the_new_leader() {
-    let mut cluster = with_learners(3, [4, 5]);
-    let joint = cluster.metrics(1).last.index + 1;
-    cluster.change(1, MembershipChange::SetVoters(ids([2, 3, 4, 5])));
-    // What comes behind it reaches nobody.
-    cluster.run_but(heartbeats(), |letter| match letter.body() {
-        Some(Body::Append { entries, .. }) => entries.iter().any(|entry| joint < entry.log_id.index),
-        _ => false,
-    });
-    for id in [2, 3, 4, 5] {
-        assert!(cluster.membership(id).is_joint());
-        assert_eq!(cluster.metrics(id).applied.index, joint);
-    }
-    cluster.crash(1);
-    cluster.elect_until(3);
-    assert!([2, 3, 4, 5].iter().all(|id| !cluster.membership(*id).is_joint()));
-    let request = cluster.change(3, MembershipChange::Demote(ids([5])));
-    cluster.settle();
-    assert!(is_changed(&cluster, request), "later changes are taken");
+    in_all_variations(
+        || with_learners(3, [4, 5]),
+        |stage| {
+            let joint = stage.metrics(1).last.index + 1;
+            stage.change(1, MembershipChange::SetVoters(ids([2, 3, 4, 5])));
+            // What comes behind it reaches nobody.
+            let is_behind = |letter: &Letter| match letter.body() {
+                Some(Body::Append { entries, .. }) => entries.iter().any(|entry| joint < entry.log_id.index),
+                _ => false,
+            };
+            stage.settle_but(is_behind);
+            stage.run_but(heartbeats(), is_behind);
+            stage.plainly(|cluster| {
+                for id in [2, 3, 4, 5] {
+                    assert!(cluster.membership(id).is_joint());
+                    assert_eq!(cluster.metrics(id).applied.index, joint);
+                }
+            });
+            stage.crash(1);
+            for _ in 0..3 {
+                stage.campaign(3);
+            }
+            stage.plainly(|cluster| {
+                assert!([2, 3, 4, 5].iter().all(|id| !cluster.membership(*id).is_joint()));
+            });
+            let request = stage.change(3, MembershipChange::Demote(ids([5])));
+            stage.settle();
+            stage.plainly(|cluster| assert!(is_changed(cluster, request), "later changes are taken"));
+        },
+    );
 }
 
 /// The joint membership came in force when it was applied. One voter had the commit and too short a log; the new voter
@@ -174,27 +186,38 @@ fn a_joint_membership_that_was_applied_before_the_election_is_left_by_the_new_le
 /// `etcd-io/etcd#12359`; thesis 4.1.
 #[test]
 fn a_new_voter_with_the_longest_log_is_elected_before_it_knows_of_the_commit() {
-    let mut cluster = with_learners(3, [4]);
-    cluster.crash(2);
-    cluster.change(1, MembershipChange::SetVoters(ids([1, 2, 4])));
-    let joint = cluster.metrics(1).membership.log_id;
-    let is_beyond = |letter: &Letter| match letter.body() {
-        Some(Body::Append { entries, .. }) => entries.iter().any(|entry| joint.index < entry.log_id.index),
-        _ => false,
-    };
-    cluster.settle_but(|letter| letter.to == 3 && is_beyond(letter) || letter.to == 4 && !letter.is_append());
-    cluster.write_many(1, &[7; 5]);
-    cluster.settle_but(|letter| letter.to == 3 || letter.to == 4 && !letter.is_append());
-    assert!(joint.index <= cluster.committed(1), "{}", cluster.describe());
-    assert!(cluster.metrics(3).last < cluster.metrics(4).last);
-    cluster.crash(1);
-    cluster.restart(2);
-    cluster.run_until(20 * ELECTION_TIMEOUT_MS, "a leader", |cluster| cluster.leader().is_some());
-    let leader = cluster.leader().expect("there is one");
-    let write = cluster.write(leader, 8);
-    cluster.run(ELECTION_TIMEOUT_MS);
-    assert_eq!(cluster.outcome(write), Outcome::Applied);
-    cluster.recover();
+    in_all_variations(
+        || with_learners(3, [4]),
+        |stage| {
+            stage.crash(2);
+            stage.change(1, MembershipChange::SetVoters(ids([1, 2, 4])));
+            let joint = stage.metrics(1).membership.log_id;
+            let is_beyond = |letter: &Letter| match letter.body() {
+                Some(Body::Append { entries, .. }) => {
+                    entries.iter().any(|entry| joint.index < entry.log_id.index)
+                }
+                _ => false,
+            };
+            stage.settle_but(|letter| {
+                letter.to == 3 && is_beyond(letter) || letter.to == 4 && !letter.is_append()
+            });
+            stage.write_many(1, &[7; 5]);
+            stage.settle_but(|letter| letter.to == 3 || letter.to == 4 && !letter.is_append());
+            stage.plainly(|cluster| {
+                assert!(joint.index <= cluster.committed(1), "{}", cluster.describe());
+                assert!(cluster.metrics(3).last < cluster.metrics(4).last);
+            });
+            stage.crash(1);
+            stage.restart(2);
+            if stage.is_as_written() {
+                stage.run_until(20 * ELECTION_TIMEOUT_MS, "a leader", |cluster| cluster.leader().is_some());
+                let leader = stage.leader().expect("there is one");
+                let write = stage.write(leader, 8);
+                stage.run(ELECTION_TIMEOUT_MS);
+                stage.plainly(|cluster| assert_eq!(cluster.outcome(write), Outcome::Applied));
+            }
+        },
+    );
 }
 
 /// A membership that was never committed was overwritten by the next leader. The one before it had been purged from the
@@ -205,7 +228,7 @@ fn a_new_voter_with_the_longest_log_is_elected_before_it_knows_of_the_commit() {
 /// `databendlabs/openraft#346`; thesis 4.1.
 #[test]
 fn a_membership_that_is_overwritten_gives_way_to_one_that_has_been_purged() {
-    for (restarted, state_lost) in [(false, false), (true, false), (true, true)] {
+    let begin = || {
         let mut cluster = Cluster::with_config(5, purging());
         cluster.elect(1);
         cluster.write(1, 7);
@@ -213,25 +236,36 @@ fn a_membership_that_is_overwritten_gives_way_to_one_that_has_been_purged() {
         for id in 1..=5 {
             cluster.build_snapshot(id);
         }
-        cluster.isolate(&[1, 2]);
-        cluster.change(1, MembershipChange::Remove(ids([5])));
-        cluster.settle();
-        assert_eq!((cluster.terms(2), cluster.membership(2).voters()), (vec![2], &ids(1..=4)));
-        if restarted {
-            cluster.crash(2);
-            if state_lost {
-                cluster.node_mut(2).lose_state();
+        cluster
+    };
+    for (restarted, state_lost) in [(false, false), (true, false), (true, true)] {
+        in_all_variations(begin, |stage| {
+            stage.isolate(&[1, 2]);
+            stage.change(1, MembershipChange::Remove(ids([5])));
+            stage.settle();
+            let overwritten = (vec![2], ids(1..=4));
+            stage.plainly(|cluster| {
+                assert_eq!((cluster.terms(2), cluster.membership(2).voters().clone()), overwritten);
+            });
+            if restarted {
+                stage.crash(2);
+                if state_lost {
+                    stage.node_mut(2).lose_state();
+                }
+                stage.restart(2);
+                stage.plainly(|cluster| {
+                    assert_eq!(cluster.membership(2).voters(), &ids(1..=4), "in force, not committed");
+                });
             }
-            cluster.restart(2);
-            assert_eq!(cluster.membership(2).voters(), &ids(1..=4), "in force, not committed");
-        }
-        cluster.crash(1);
-        campaign_but(&mut cluster, 3, |_| false);
-        cluster.heal();
-        cluster.run(2 * ELECTION_TIMEOUT_MS);
-        assert_eq!(cluster.membership(2).voters(), &ids(1..=5));
-        assert_eq!(cluster.terms(2), [3]);
-        cluster.recover();
+            stage.crash(1);
+            stage.campaign(3);
+            stage.heal();
+            stage.run(2 * ELECTION_TIMEOUT_MS);
+            stage.plainly(|cluster| {
+                assert_eq!(cluster.membership(2).voters(), &ids(1..=5));
+                assert_eq!(cluster.terms(2), [3]);
+            });
+        });
     }
 }
 
@@ -269,6 +303,7 @@ fn a_restart_does_not_commit_the_latest_membership() {
     cluster.elect(1);
     cluster.isolate(&[1]);
     cluster.change(1, MembershipChange::Remove(ids([1])));
+    cluster.lose_all();
     let at = cluster.metrics(1).membership.log_id;
     cluster.crash(1);
     cluster.restart(1);
@@ -297,6 +332,8 @@ fn a_removed_server_is_told_and_cannot_disturb_if_it_was_not() {
         cluster.settle();
         assert!(is_changed(&cluster, request));
         assert_eq!(cluster.membership(3).is_member(3), !reachable);
+        let removed_at = cluster.metrics(1).membership.log_id.index;
+        assert_eq!(removed_at <= cluster.committed(3), reachable, "it is told that it is committed");
         cluster.run(10 * ELECTION_TIMEOUT_MS);
         let term = cluster.term(1);
         cluster.heal();
@@ -352,19 +389,27 @@ fn a_learner_with_a_high_term_costs_one_election_at_most() {
 #[test]
 fn a_leader_that_removes_itself_hands_over_and_leaves() {
     for change in [MembershipChange::Remove(ids([1])), MembershipChange::Demote(ids([1]))] {
-        let mut cluster = Cluster::of(3);
-        cluster.elect(1);
-        let request = cluster.change(1, change.clone());
-        let at = cluster.metrics(1).membership.log_id;
-        assert!(cluster.is_leader(1), "until it is committed");
-        cluster.settle();
-        assert!(is_changed(&cluster, request));
-        assert_ne!(cluster.role(1), RoleName::Leader);
-        assert!([2, 3].iter().all(|id| at.index <= cluster.committed(*id)), "{change:?}");
-        let leader = cluster.leader().expect("nobody had to wait for a timeout");
-        let write = cluster.write(leader, 7);
-        cluster.run(heartbeats());
-        assert_eq!(cluster.outcome(write), Outcome::Applied);
+        in_all_variations(
+            || Cluster::of(3),
+            |stage| {
+                stage.campaign(1);
+                let request = stage.change(1, change.clone());
+                let at = stage.metrics(1).membership.log_id;
+                stage.plainly(|cluster| assert!(cluster.is_leader(1), "until it is committed"));
+                stage.settle();
+                stage.plainly(|cluster| {
+                    assert!(is_changed(cluster, request));
+                    assert_ne!(cluster.role(1), RoleName::Leader);
+                    assert!([2, 3].iter().all(|id| at.index <= cluster.committed(*id)), "{change:?}");
+                });
+                if stage.is_as_written() {
+                    let leader = stage.leader().expect("nobody had to wait for a timeout");
+                    let write = stage.write(leader, 7);
+                    stage.run(heartbeats());
+                    stage.plainly(|cluster| assert_eq!(cluster.outcome(write), Outcome::Applied));
+                }
+            },
+        );
     }
 }
 

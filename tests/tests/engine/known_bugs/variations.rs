@@ -71,9 +71,14 @@ impl DerefMut for Stage {
 }
 
 impl Stage {
+    /// Whether nothing happens but what the script says.
+    pub(super) fn is_as_written(&self) -> bool {
+        self.variation == Variation::AsWritten
+    }
+
     /// What holds when everything goes as it is written.
     pub(super) fn plainly(&self, check: impl FnOnce(&Cluster)) {
-        if self.variation == Variation::AsWritten {
+        if self.is_as_written() {
             check(&self.cluster);
         }
     }
@@ -97,20 +102,21 @@ impl Stage {
 
     /// As [`settle`](Self::settle), but loses what fits.
     pub(super) fn settle_but(&mut self, is_lost: impl Fn(&Letter) -> bool) {
-        self.settle_as(|letter| if is_lost(&letter) { Err(letter) } else { Ok(letter) });
+        self.settle_as(is_lost, |letter| letter);
     }
 
-    /// As [`settle`](Self::settle), but delivers what `change` makes of each letter, and loses what is an error.
-    pub(super) fn settle_as(&mut self, change: impl Fn(Letter) -> Result<Letter, Letter>) {
+    /// As [`settle`](Self::settle), but loses what fits, and delivers what `change` makes of all else.
+    pub(super) fn settle_as(&mut self, is_lost: impl Fn(&Letter) -> bool, change: impl Fn(Letter) -> Letter) {
         for _ in 0..10_000 {
             let letters = self.cluster.intercept(|_| true);
             if letters.is_empty() {
                 return;
             }
             for letter in letters {
-                match change(letter) {
-                    Ok(letter) => self.hand_over(letter),
-                    Err(lost) => self.cluster.lose(lost),
+                if is_lost(&letter) {
+                    self.cluster.lose(letter);
+                } else {
+                    self.hand_over(change(letter));
                 }
             }
         }
