@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use openconsensus::{Config, Raft, WriteError};
+use openconsensus::{Config, InitializeError, Raft, WriteError};
 use openconsensus_memstore::kv::Kv;
 use openconsensus_network_grpc::{GrpcConfig, GrpcNetwork, GrpcServer, PeerErrorKind, Serving};
 use openconsensus_redb::kv::{KvApplication, KvReader};
@@ -284,4 +284,56 @@ async fn a_data_folder_of_another_node_is_refused_with_both_names() {
     assert!(matches!(error, OpenError::WrongIdentity { .. }));
     let text = error.to_string();
     assert!(text.contains("node 1 of") && text.contains("node 2 of"), "{text}");
+}
+
+/// Two nodes were each started as a cluster of their own by mistake, and both added a third one. It followed two leaders of
+/// the same term whose logs had other entries under the same names. Here every connection says for which cluster it is,
+/// before a term is looked at, and a node that has a cluster begins no other, restarted or not.
+///
+/// `eBay/NuRaft#233`, `hashicorp/raft#114`, `microsoft/CCF#4582`, `databendlabs/openraft#1557`
+#[tokio::test]
+async fn known_bug_a_node_is_not_drawn_into_a_second_cluster() {
+    let nodes = Nodes::start(2).await;
+    let server = GrpcServer::bind("127.0.0.1:0").await.unwrap();
+    let address = server.local_addr().to_string();
+    let other = Nodes {
+        dir: tempfile::tempdir().unwrap(),
+        addresses: [(3, address.clone())].into(),
+        running: Mutex::default(),
+    };
+    other.start_on(3, "begun by mistake", server).await;
+    let first = nodes.node(1, |node| node.raft.clone()).await.unwrap();
+    let third = other.node(3, |node| node.raft.clone()).await.unwrap();
+    first.initialize([(1, nodes.addresses[&1].clone())].into()).await.unwrap();
+    third.initialize([(3, address)].into()).await.unwrap();
+    for raft in [&first, &third] {
+        eventually("a leader that is ready", || {
+            let metrics = raft.metrics().latest();
+            let is_ready = metrics.leader.is_some() && metrics.applied.term == metrics.term;
+            if is_ready { Ok(()) } else { Err(metrics) }
+        })
+        .await;
+    }
+    // The second cluster is the first to ask for node 2.
+    third.add_learner(2, nodes.addresses[&2].clone(), None).await.unwrap();
+    let network = other.node(3, |node| node.network.clone()).await.unwrap();
+    eventually("the refusal", || network.last_error(2).ok_or(())).await;
+    let second = nodes.node(2, |node| node.raft.clone()).await.unwrap();
+    assert_eq!(second.metrics().latest().term, 0, "no term was taken over");
+    first.add_learner(2, nodes.addresses[&2].clone(), None).await.unwrap();
+    eventually("node 2 to follow", || {
+        let metrics = second.metrics().latest();
+        let follows = metrics.leader == Some(1) && metrics.membership.membership.is_member(2);
+        if follows { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+    assert!(!second.metrics().latest().membership.membership.is_member(3));
+
+    // With data, restarted and cut off, it begins no cluster.
+    nodes.kill(1).await;
+    nodes.kill(2).await;
+    nodes.restart(2).await;
+    let second = nodes.node(2, |node| node.raft.clone()).await.unwrap();
+    let refused = second.initialize([(2, nodes.addresses[&2].clone())].into()).await.unwrap_err();
+    assert!(matches!(refused, InitializeError::AlreadyInitialized { .. }), "{refused}");
 }

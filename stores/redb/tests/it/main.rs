@@ -7,6 +7,7 @@ mod garbage;
 mod helpers;
 mod identity;
 mod known_bugs;
+mod known_bugs_identity;
 mod kv;
 mod layout;
 mod log_contract;
