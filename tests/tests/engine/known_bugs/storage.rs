@@ -63,6 +63,26 @@ fn completions_that_are_joined_or_come_in_another_order_lose_nothing() {
         lone.receive(3, term, Body::AppendResponse { result: AppendResult::Matched { matched: 6 } });
         assert_eq!(lone.engine.metrics(lone.now).committed, 6, "completed {order:?}");
     }
+    // What has been durable once is never waited for again.
+    let mut lone = Lone::follower(3, Config::default());
+    lone.is_disk_slow = true;
+    for index in 4..6 {
+        let entries: Entries<Test> = log_of(3, &[1; 5]).into();
+        let entries = entries.slice(index..index + 1);
+        lone.receive(2, 1, Body::Append { prev: LogId::new(1, index - 1), entries, commit: 3 });
+    }
+    let vote = Body::VoteRequest { kind: VoteKind::Transfer, campaign: 1, last: LogId::new(1, 9) };
+    lone.receive(3, 2, vote.clone());
+    let writes: Vec<WriteId> = lone.writes.iter().map(|write| write.id).collect();
+    assert_eq!(writes.len(), 3);
+    lone.step(Input::Persisted { write: writes[2] });
+    lone.step(Input::Persisted { write: writes[0] });
+    lone.messages.clear();
+    lone.receive(3, 2, vote);
+    assert!(matches!(
+        lone.messages[..],
+        [(3, Message { body: Body::VoteResponse { granted: true, .. }, .. })]
+    ));
 }
 
 /// tikv/tikv#9349, tikv/raft-rs#417 and #410.
@@ -169,7 +189,8 @@ fn a_completion_that_comes_behind_a_truncation_acknowledges_nothing_of_what_was_
 /// Here a message waits for all the writes that it depends on, and they are done in order.
 #[test]
 fn a_crash_between_the_write_of_a_vote_and_that_of_an_entry_takes_back_nothing_that_was_said() {
-    for (entries_first, completed) in (0..4).flat_map(|count| [(true, count), (false, count)]) {
+    let orders = ["entries, then a vote", "a vote, then entries", "a term, and nothing else"];
+    for (order, completed) in (0..4).flat_map(|count| orders.map(|order| (order, count))) {
         let mut cluster = Cluster::with_logs(3, &[(1, &[1]), (2, &[1]), (3, &[1])]);
         cluster.slow_disk(2);
         let vote = |term, candidate| {
@@ -179,11 +200,13 @@ fn a_crash_between_the_write_of_a_vote_and_that_of_an_entry_takes_back_nothing_t
                 Message { term, body: Body::VoteRequest { kind: VoteKind::Normal, campaign: 7, last } },
             )
         };
-        let inputs = match entries_first {
+        let inputs = match order {
             // Appends of term 2, then the vote of term 3 when the leader has been silent for long.
-            true => vec![(1, append(2, &[2, 2])), vote(3, 3)],
+            "entries, then a vote" => vec![(1, append(2, &[2, 2])), vote(3, 3)],
             // The vote of term 2, then appends of the one who has got it.
-            false => vec![vote(2, 3), (3, append(2, &[2, 2]))],
+            "a vote, then entries" => vec![vote(2, 3), (3, append(2, &[2, 2]))],
+            // The log is on the disk already, only the term is not.
+            _ => vec![(1, append(2, &[]))],
         };
         for (from, message) in inputs {
             cluster.receive(2, from, message);
