@@ -104,7 +104,7 @@ impl Default for NetworkLimits {
 /// To be called inside the runtime of the factory. Nothing is waited for longer than [`NetworkLimits::patience`].
 pub async fn check_network<C, F>(factory: &F) -> Report
 where
-    C: TypeConfig,
+    C: TypeConfig<Command: PartialEq>,
     F: NetworkFactory<C>,
 {
     let mut report = Report::new("network");

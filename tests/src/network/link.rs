@@ -55,8 +55,11 @@ async fn deliver<C: TypeConfig>(hub: &Hub<C>, link: LinkId<C>, messages: Vec<Mes
     let count = messages.len() as u64;
     let (receiver, sender) = {
         let mut state = hub.lock();
-        let receiver =
-            if state.is_cut(link) { None } else { Some(state.nodes.get(&to).map(|node| node.receiver.clone())) };
+        let receiver = if state.is_cut(link) {
+            None
+        } else {
+            Some(state.nodes.get(&to).map(|node| node.receiver.clone()))
+        };
         let traffic = &mut state.traffic;
         match &receiver {
             Some(Some(_)) => traffic.delivered += count,

@@ -94,7 +94,9 @@ impl LogStorageFactory<Kv> for Logs {
         let state = disk.0.lock().unwrap();
         if state.is_damaged {
             return match self.0 {
-                Fault::DamageIsEmpty => Ok(BrokenLog { fault: self.0, inner: MemLog::new(), disk: Disk::default() }),
+                Fault::DamageIsEmpty => {
+                    Ok(BrokenLog { fault: self.0, inner: MemLog::new(), disk: Disk::default() })
+                }
                 _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the checksum is wrong")),
             };
         }
@@ -260,7 +262,9 @@ struct BrokenReader {
 impl RaftLogReader<Kv> for BrokenReader {
     async fn read(&mut self, range: Range<Index>, bytes_max: u64) -> io::Result<Entries<Kv>> {
         match self.fault {
-            Fault::RangeIsInclusive => self.inner.read(range.start..range.end.saturating_add(1), bytes_max).await,
+            Fault::RangeIsInclusive => {
+                self.inner.read(range.start..range.end.saturating_add(1), bytes_max).await
+            }
             Fault::LimitIgnored => self.inner.read(range, u64::MAX).await,
             Fault::LargeEntryWithheld => {
                 let found = self.inner.read(range, bytes_max).await?;

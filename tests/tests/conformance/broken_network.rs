@@ -77,7 +77,12 @@ impl NetworkFactory<Kv> for Nodes {
         let shared = Arc::new(Shared::default());
         let receiving = Receiving { fault: self.fault, receiver, shared: shared.clone() };
         self.network.connect_receiver(id, Arc::new(receiving));
-        let network = Sending { fault: self.fault, inner: self.network.node(id), network: self.network.clone(), shared };
+        let network = Sending {
+            fault: self.fault,
+            inner: self.network.node(id),
+            network: self.network.clone(),
+            shared,
+        };
         Started { network, node: self.node(id), endpoint: id }
     }
 
@@ -115,7 +120,9 @@ impl RaftNetwork<Kv> for Sending {
         match self.fault {
             Fault::Reverses => messages.reverse(),
             Fault::Loses => messages.retain(|_| self.shared.sent.fetch_add(1, Ordering::Relaxed) % 10 != 9),
-            Fault::Repeats => messages = messages.iter().flat_map(|message| [message.clone(), message.clone()]).collect(),
+            Fault::Repeats => {
+                messages = messages.iter().flat_map(|message| [message.clone(), message.clone()]).collect()
+            }
             Fault::LosesLarge => messages.retain(|message| message.size_bytes() < 1 << 20),
             Fault::CarriesHalf => messages.iter_mut().for_each(|message| {
                 if let Body::Heartbeat { commit, .. } = &mut message.body {

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use openconsensus::{
-    Fatal, InstallSnapshot, InstallSnapshotResponse, Message, SnapshotStream, TokioRuntime,
-};
+use openconsensus::{Fatal, InstallSnapshot, InstallSnapshotResponse, Message, SnapshotStream, TokioRuntime};
 use openconsensus_memstore::kv::{Command, Kv};
 use openconsensus_network_grpc::{GrpcConfig, GrpcNetwork, GrpcServer, Serving};
 use openconsensus_tests::conformance::{

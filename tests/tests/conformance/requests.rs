@@ -59,7 +59,10 @@ impl RequestTransport<Kv> for Calls {
         messages: Vec<Message<Kv>>,
     ) -> Result<(), NetworkError> {
         let receiver = self.find(peer, node)?.receiver;
-        receiver.receive(self.from, messages).await.map_err(|fatal| NetworkError::Unreachable(AnyError::new(&fatal)))
+        receiver
+            .receive(self.from, messages)
+            .await
+            .map_err(|fatal| NetworkError::Unreachable(AnyError::new(&fatal)))
     }
 
     async fn deliver_snapshot(

@@ -3,9 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use openconsensus::{
-    AsyncRuntime, Body, LogId, MaybeSend, Message, RaftNetwork, TypeConfig,
-};
+use openconsensus::{AsyncRuntime, Body, LogId, MaybeSend, Message, RaftNetwork, TypeConfig};
 
 use super::NetworkFactory;
 use super::recorder::{Heard, Recorder};
@@ -20,7 +18,7 @@ pub(super) struct Member<C: TypeConfig, F: NetworkFactory<C>> {
     pub(super) id: C::NodeId,
     pub(super) node: C::Node,
     pub(super) network: Arc<F::Network>,
-    pub(super) recorder: Recorder,
+    pub(super) recorder: Recorder<C>,
     endpoint: F::Endpoint,
 }
 
@@ -34,11 +32,17 @@ impl<C: TypeConfig, F: NetworkFactory<C>> Member<C, F> {
         factory: &F,
         number: u64,
         place: Option<&C::Node>,
-        recorder: Recorder,
+        recorder: Recorder<C>,
     ) -> Self {
         let id = factory.node_id(number);
         let started = factory.start(id, place, Arc::new(recorder.clone())).await;
-        Self { id, node: started.node, network: Arc::new(started.network), recorder, endpoint: started.endpoint }
+        Self {
+            id,
+            node: started.node,
+            network: Arc::new(started.network),
+            recorder,
+            endpoint: started.endpoint,
+        }
     }
 
     /// Stops the node, and returns where it was.
@@ -54,12 +58,12 @@ impl<C: TypeConfig, F: NetworkFactory<C>> Member<C, F> {
 
     /// The rounds of the heartbeats of `from` that have arrived here.
     pub(super) fn heartbeats(&self, from: &Self) -> Vec<u64> {
-        self.recorder.heard().heartbeats.get(&from.id.to_string()).cloned().unwrap_or_default()
+        self.recorder.heard().heartbeats.get(&from.id).cloned().unwrap_or_default()
     }
 
     /// The indexes of the appends of `from` that have arrived here.
     pub(super) fn appends(&self, from: &Self) -> Vec<u64> {
-        self.recorder.heard().appends.get(&from.id.to_string()).cloned().unwrap_or_default()
+        self.recorder.heard().appends.get(&from.id).cloned().unwrap_or_default()
     }
 
     /// Sends heartbeats to `peer` at `node`, as a leader does, until the condition holds. Returns the last round.
@@ -78,7 +82,8 @@ impl<C: TypeConfig, F: NetworkFactory<C>> Member<C, F> {
         let mut round = first;
         while !is_true() {
             if deadline <= runtime.now() {
-                let seen = format!("heartbeats from {} to {peer} at {node:?}: not within {patience:?}", self.id);
+                let seen =
+                    format!("heartbeats from {} to {peer} at {node:?}: not within {patience:?}", self.id);
                 return wrong(seen, right);
             }
             self.network.send(peer, Some(node), vec![heartbeat(round)]);
@@ -94,7 +99,7 @@ impl<C: TypeConfig, F: NetworkFactory<C>> Member<C, F> {
         factory: &F,
         seen: &str,
         right: &str,
-        is_true: impl Fn(&Heard) -> bool,
+        is_true: impl Fn(&Heard<C>) -> bool,
     ) -> Result<(), Flaw> {
         eventually(factory, seen, right, || is_true(&self.recorder.heard())).await
     }
@@ -136,7 +141,11 @@ pub(super) fn heartbeat<C: TypeConfig>(round: u64) -> Message<C> {
 }
 
 /// An append of one entry at `index` with a command of `bytes` bytes.
-pub(super) fn append<C: TypeConfig>(factory: &impl NetworkFactory<C>, index: u64, bytes: usize) -> Message<C> {
+pub(super) fn append<C: TypeConfig>(
+    factory: &impl NetworkFactory<C>,
+    index: u64,
+    bytes: usize,
+) -> Message<C> {
     let entries = commands_of(factory, 1, index..index + 1, bytes);
     let prev = if index == 1 { LogId::ZERO } else { LogId::new(1, index - 1) };
     Message { term: 1, body: Body::Append { prev, entries, commit: 0 } }

@@ -1,18 +1,18 @@
 //! Messages between healthy nodes: order, content, size, and senders that are never made to wait.
 
-use openconsensus::{
-    AppendResult, Body, Entries, LogId, Message, RaftNetwork, TypeConfig, VoteKind,
-};
+use std::collections::BTreeMap;
+
+use openconsensus::{AppendResult, Body, Entries, LogId, Message, RaftNetwork, TypeConfig, VoteKind};
 
 use super::NetworkFactory;
 use super::crowd::{Member, append, eventually, heartbeat, spawn};
-use super::recorder::text_of;
+use super::recorder::is_same;
 use crate::conformance::samples::{commands_of, mixed};
 use crate::conformance::verdict::{Flaw, holds, same, skip};
 
 pub(super) async fn messages_to_one_peer_keep_their_order<C, F>(factory: &F) -> Result<(), Flaw>
 where
-    C: TypeConfig,
+    C: TypeConfig<Command: PartialEq>,
     F: NetworkFactory<C>,
 {
     const MESSAGES: u64 = 2000;
@@ -34,17 +34,21 @@ where
         }
         // A sender that stays below the limits loses nothing.
         let queued = factory.limits().queued_messages / 3;
-        eventually(factory, &format!("{sent} messages sent, {} arrived", b.heartbeats(&a).len()), "all arrive", || {
-            let arrived = b.heartbeats(&a).len().min(b.appends(&a).len()) as u64;
-            sent <= arrived + queued
-        })
+        eventually(
+            factory,
+            &format!("{sent} messages sent, {} arrived", b.heartbeats(&a).len()),
+            "all arrive",
+            || {
+                let arrived = b.heartbeats(&a).len().min(b.appends(&a).len()) as u64;
+                sent <= arrived + queued
+            },
+        )
         .await?;
     }
     let right = "every message arrives once, in order";
     b.until(factory, "all messages sent", right, |heard| {
-        let all = |lane: &std::collections::BTreeMap<String, Vec<u64>>| {
-            lane.values().any(|all| all.len() as u64 >= MESSAGES)
-        };
+        let all =
+            |lane: &BTreeMap<C::NodeId, Vec<u64>>| lane.values().any(|all| all.len() as u64 >= MESSAGES);
         all(&heard.heartbeats) && all(&heard.appends)
     })
     .await?;
@@ -69,7 +73,7 @@ fn first_fault(what: &str, seen: &[u64]) -> String {
 
 pub(super) async fn every_message_arrives_as_it_was_sent<C, F>(factory: &F) -> Result<(), Flaw>
 where
-    C: TypeConfig,
+    C: TypeConfig<Command: PartialEq>,
     F: NetworkFactory<C>,
 {
     let (a, b) = (Member::start(factory, 1).await, Member::start(factory, 2).await);
@@ -98,17 +102,16 @@ where
     bodies.push(Body::ReadResponse { read: 6, index: 91 });
     bodies.push(Body::TimeoutNow);
     let messages: Vec<Message<C>> = (1..).zip(bodies).map(|(term, body)| Message { term, body }).collect();
-    let mut sent: Vec<String> = messages.iter().map(text_of).collect();
-    a.send(&b, messages);
-    let count = sent.len();
+    a.send(&b, messages.clone());
     let right = "all arrive";
-    b.until(factory, "one message of each kind", right, |heard| count <= heard.texts.len()).await?;
-    let mut arrived = b.recorder.heard().texts.clone();
-    // Small ones may pass large ones.
-    sent.sort();
-    arrived.sort();
-    for (arrived, sent) in arrived.into_iter().zip(sent) {
-        same("a message that arrived", arrived, sent)?;
+    b.until(factory, "one message of each kind", right, |heard| messages.len() <= heard.messages.len())
+        .await?;
+    // Small ones may pass large ones; the term tells which is which.
+    let mut arrived = b.recorder.heard().messages.clone();
+    arrived.sort_by_key(|message| message.term);
+    same("the messages that arrived", arrived.len(), messages.len())?;
+    for (arrived, sent) in arrived.iter().zip(&messages) {
+        holds(is_same(arrived, sent), format!("{arrived:?} arrived"), format!("{sent:?}, which was sent"))?;
     }
     a.stop(factory).await;
     b.stop(factory).await;
@@ -117,7 +120,7 @@ where
 
 pub(super) async fn large_messages_arrive<C, F>(factory: &F) -> Result<(), Flaw>
 where
-    C: TypeConfig,
+    C: TypeConfig<Command: PartialEq>,
     F: NetworkFactory<C>,
 {
     let (a, b) = (Member::start(factory, 1).await, Member::start(factory, 2).await);
@@ -127,17 +130,15 @@ where
     let many = Message { term: 1, body: Body::Append { prev: LogId::new(1, 2), entries: many, commit: 0 } };
     let messages =
         vec![append(factory, 1, 10), append(factory, 2, bytes - 1000), many, append(factory, 515, 10)];
-    let mut sent: Vec<String> = messages.iter().map(text_of).collect();
-    for message in messages {
-        a.send(&b, vec![message]);
+    for message in &messages {
+        a.send(&b, vec![message.clone()]);
     }
-    let right = "all arrive, also the large ones";
-    b.until(factory, "messages of up to `message_bytes`", right, |heard| sent.len() <= heard.texts.len())
-        .await?;
-    let arrived = b.recorder.heard().texts.clone();
-    let is_same = arrived == sent;
-    sent.clear();
-    holds(is_same, format!("{:?} arrived", b.appends(&a)), "what was sent, in order")?;
+    let (seen, right) = ("messages of up to `message_bytes`", "all arrive, also the large ones");
+    b.until(factory, seen, right, |heard| messages.len() <= heard.messages.len()).await?;
+    let arrived = b.recorder.heard().messages.clone();
+    let is_right = arrived.len() == messages.len()
+        && arrived.iter().zip(&messages).all(|(arrived, sent)| is_same(arrived, sent));
+    holds(is_right, format!("appends at {:?} arrived", b.appends(&a)), "what was sent, in order")?;
     a.stop(factory).await;
     b.stop(factory).await;
     Ok(())
@@ -145,7 +146,7 @@ where
 
 pub(super) async fn nodes_that_speak_at_once_are_told_apart<C, F>(factory: &F) -> Result<(), Flaw>
 where
-    C: TypeConfig,
+    C: TypeConfig<Command: PartialEq>,
     F: NetworkFactory<C>,
 {
     let mut members = Vec::new();
@@ -181,7 +182,7 @@ where
 
 pub(super) async fn small_messages_pass_bulk_data<C, F>(factory: &F) -> Result<(), Flaw>
 where
-    C: TypeConfig,
+    C: TypeConfig<Command: PartialEq>,
     F: NetworkFactory<C>,
 {
     if !factory.limits().passes_bulk {
@@ -196,17 +197,12 @@ where
     for round in 1..=50 {
         a.send(&b, vec![heartbeat(round)]);
         let right = "it arrives while the receiver takes no appends";
-        eventually(factory, &format!("heartbeat {round}"), right, || {
-            b.heartbeats(&a).last() == Some(&round)
-        })
-        .await?;
+        eventually(factory, &format!("heartbeat {round}"), right, || b.heartbeats(&a).last() == Some(&round))
+            .await?;
     }
     same("the appends that were taken meanwhile", b.appends(&a), Vec::new())?;
     b.recorder.release();
-    eventually(factory, "appends that were held up", "they arrive then", || {
-        1 <= b.appends(&a).len()
-    })
-    .await?;
+    eventually(factory, "appends that were held up", "they arrive then", || 1 <= b.appends(&a).len()).await?;
     a.stop(factory).await;
     b.stop(factory).await;
     Ok(())
@@ -214,7 +210,7 @@ where
 
 pub(super) async fn sending_does_not_wait<C, F>(factory: &F) -> Result<(), Flaw>
 where
-    C: TypeConfig,
+    C: TypeConfig<Command: PartialEq>,
     F: NetworkFactory<C>,
 {
     let (a, b) = (Member::start(factory, 1).await, Member::start(factory, 2).await);
@@ -232,10 +228,11 @@ where
         }
     });
     let is_done = std::cell::RefCell::new(&mut sending);
-    let ended = eventually(factory, "2560 appends of 64 KiB to a peer that takes none", "`send` returns", || {
-        matches!(is_done.borrow_mut().try_recv(), Ok(Some(())))
-    })
-    .await;
+    let ended =
+        eventually(factory, "2560 appends of 64 KiB to a peer that takes none", "`send` returns", || {
+            matches!(is_done.borrow_mut().try_recv(), Ok(Some(())))
+        })
+        .await;
     b.recorder.release();
     ended?;
     // It goes on when the peer does.

@@ -13,26 +13,30 @@ use openconsensus::{
 use super::receiver::Receiver;
 
 /// What a node was handed. A clone is another handle to the same.
-#[derive(Clone)]
-pub(super) struct Recorder {
-    state: Arc<Mutex<Heard>>,
+pub(super) struct Recorder<C: TypeConfig> {
+    state: Arc<Mutex<Heard<C>>>,
+}
+
+impl<C: TypeConfig> Clone for Recorder<C> {
+    fn clone(&self) -> Self {
+        Self { state: self.state.clone() }
+    }
 }
 
 /// What was heard so far.
-#[derive(Default)]
-pub(super) struct Heard {
+pub(super) struct Heard<C: TypeConfig> {
     /// The rounds of the heartbeats of each node, by its name, in the order in which they arrived.
-    pub(super) heartbeats: BTreeMap<String, Vec<u64>>,
+    pub(super) heartbeats: BTreeMap<C::NodeId, Vec<u64>>,
     /// The indexes of the first entries of the appends of each node, as they arrived.
-    pub(super) appends: BTreeMap<String, Vec<u64>>,
-    /// Every message as it prints.
-    pub(super) texts: Vec<String>,
+    pub(super) appends: BTreeMap<C::NodeId, Vec<u64>>,
+    /// Every message.
+    pub(super) messages: Vec<Message<C>>,
     /// The nodes that were reported to be unreachable.
-    pub(super) unreachable: Vec<String>,
+    pub(super) unreachable: Vec<C::NodeId>,
     /// The bytes of snapshots that were taken.
     pub(super) snapshot_bytes: u64,
     /// Every snapshot that has ended: what was announced, and its bytes or the error.
-    pub(super) snapshots: Vec<(String, Result<Vec<u8>, String>)>,
+    pub(super) snapshots: Vec<(InstallSnapshot<C>, Result<Vec<u8>, String>)>,
     /// Whether appends are taken, or wait.
     takes_bulk: bool,
     /// Whether snapshots are read, or wait.
@@ -42,14 +46,25 @@ pub(super) struct Heard {
     waiting: Vec<Waker>,
 }
 
-impl Recorder {
+impl<C: TypeConfig> Recorder<C> {
     /// One that takes everything.
     pub(super) fn new() -> Self {
-        let heard = Heard { takes_bulk: true, takes_snapshots: true, ..Heard::default() };
+        let heard = Heard {
+            heartbeats: BTreeMap::new(),
+            appends: BTreeMap::new(),
+            messages: Vec::new(),
+            unreachable: Vec::new(),
+            snapshot_bytes: 0,
+            snapshots: Vec::new(),
+            takes_bulk: true,
+            takes_snapshots: true,
+            answer: None,
+            waiting: Vec::new(),
+        };
         Self { state: Arc::new(Mutex::new(heard)) }
     }
 
-    pub(super) fn heard(&self) -> MutexGuard<'_, Heard> {
+    pub(super) fn heard(&self) -> MutexGuard<'_, Heard<C>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -75,7 +90,7 @@ impl Recorder {
         heard.waiting.drain(..).for_each(Waker::wake);
     }
 
-    async fn until(&self, is_open: impl Fn(&Heard) -> bool) {
+    async fn until(&self, is_open: impl Fn(&Heard<C>) -> bool) {
         poll_fn(|context| {
             let mut heard = self.heard();
             if is_open(&heard) {
@@ -88,7 +103,7 @@ impl Recorder {
     }
 }
 
-impl<C: TypeConfig> Receiver<C> for Recorder {
+impl<C: TypeConfig> Receiver<C> for Recorder<C> {
     fn receive(&self, from: C::NodeId, messages: Vec<Message<C>>) -> BoxFuture<'_, Result<(), Fatal>> {
         Box::pin(async move {
             for message in messages {
@@ -98,14 +113,14 @@ impl<C: TypeConfig> Receiver<C> for Recorder {
                 let mut heard = self.heard();
                 match &message.body {
                     Body::Heartbeat { round, .. } => {
-                        heard.heartbeats.entry(from.to_string()).or_default().push(*round);
+                        heard.heartbeats.entry(from).or_default().push(*round);
                     }
                     Body::Append { prev, .. } => {
-                        heard.appends.entry(from.to_string()).or_default().push(prev.index + 1);
+                        heard.appends.entry(from).or_default().push(prev.index + 1);
                     }
                     _ => {}
                 }
-                heard.texts.push(text_of(&message));
+                heard.messages.push(message);
             }
             Ok(())
         })
@@ -121,9 +136,10 @@ impl<C: TypeConfig> Receiver<C> for Recorder {
             if let Some(answer) = answer {
                 return answer;
             }
-            let announced = format!("{request:?}");
             // Whoever drops this future learns nothing of what came of the stream: that it broke is noted all the same.
-            let mut note = Note { recorder: self.clone(), ended: None, announced };
+            let installed =
+                InstallSnapshotResponse { term: request.term, installed: Some(request.meta.last.index) };
+            let mut note = Note { recorder: self.clone(), ended: None, announced: Some(request) };
             let mut bytes = Vec::new();
             let result = loop {
                 self.until(|heard| heard.takes_snapshots).await;
@@ -136,33 +152,44 @@ impl<C: TypeConfig> Receiver<C> for Recorder {
                     None => break Ok(bytes),
                 }
             };
-            let installed = result.is_ok().then_some(request.meta.last.index);
+            let is_whole = result.is_ok();
             note.ended = Some(result);
-            Ok(InstallSnapshotResponse { term: request.term, installed })
+            Ok(InstallSnapshotResponse { installed: installed.installed.filter(|_| is_whole), ..installed })
         })
     }
 
     fn report_unreachable(&self, peer: C::NodeId) {
-        self.heard().unreachable.push(peer.to_string());
+        self.heard().unreachable.push(peer);
     }
 }
 
 /// Remembers how a snapshot ended, also when its receiver is dropped before it has.
-struct Note {
-    recorder: Recorder,
+struct Note<C: TypeConfig> {
+    recorder: Recorder<C>,
     ended: Option<Result<Vec<u8>, String>>,
-    announced: String,
+    announced: Option<InstallSnapshot<C>>,
 }
 
-impl Drop for Note {
+impl<C: TypeConfig> Drop for Note<C> {
     fn drop(&mut self) {
         let ended = self.ended.take().unwrap_or_else(|| Err("the receiver was dropped".into()));
-        let announced = std::mem::take(&mut self.announced);
-        self.recorder.heard().snapshots.push((announced, ended));
+        if let Some(announced) = self.announced.take() {
+            self.recorder.heard().snapshots.push((announced, ended));
+        }
     }
 }
 
-/// A message in one line, the same for the same message.
-pub(super) fn text_of<C: TypeConfig>(message: &Message<C>) -> String {
-    format!("{message:?}")
+/// Whether it is the same message.
+pub(super) fn is_same<C: TypeConfig<Command: PartialEq>>(one: &Message<C>, other: &Message<C>) -> bool {
+    match (&one.body, &other.body) {
+        (
+            Body::Append { prev, entries, commit },
+            Body::Append { prev: other_prev, entries: other_entries, commit: other_commit },
+        ) => {
+            one.term == other.term && (prev, commit) == (other_prev, other_commit) && entries == other_entries
+        }
+        (Body::Append { .. }, _) | (_, Body::Append { .. }) => false,
+        // Small ones, and there may be more kinds of them some day.
+        (_, _) => format!("{one:?}") == format!("{other:?}"),
+    }
 }

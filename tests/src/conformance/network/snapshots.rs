@@ -5,9 +5,9 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::FutureExt;
 use futures::channel::mpsc;
 use futures::future::select;
-use futures::FutureExt;
 use openconsensus::{
     AsyncRuntime, Fatal, InstallSnapshotResponse, NetworkError, RaftNetwork, TypeConfig, snapshot_stream,
 };
@@ -32,7 +32,9 @@ async fn end<C: TypeConfig, F: NetworkFactory<C>>(
     let mut timer = Box::pin(runtime.sleep_until(deadline)).fuse();
     match select(&mut ended, &mut timer).await {
         futures::future::Either::Left((Ok(result), _)) => Ok(result),
-        futures::future::Either::Left((Err(_), _)) => wrong(format!("{what}: its task has ended"), "a result"),
+        futures::future::Either::Left((Err(_), _)) => {
+            wrong(format!("{what}: its task has ended"), "a result")
+        }
         futures::future::Either::Right(_) => wrong(format!("{what}: no end within {patience:?}"), "a result"),
     }
 }
@@ -49,7 +51,7 @@ async fn succeed<C: TypeConfig, F: NetworkFactory<C>>(
     let request = request(factory, from, number, (number % 2 == 0).then_some(size as u64));
     let what = format!("a snapshot of {size} bytes");
     let right = Ok(InstallSnapshotResponse { term: request.term, installed: Some(request.meta.last.index) });
-    let announced = format!("{request:?}");
+    let announced = request.clone();
     let before = to.recorder.heard().snapshots.len();
     let result = end(factory, &what, begin(factory, from, to, request, data)).await?;
     same(format!("{what}, the answer"), result, right)?;
@@ -214,9 +216,7 @@ where
     Ok(())
 }
 
-pub(super) async fn a_receiver_that_takes_nothing_holds_the_sender_back<C, F>(
-    factory: &F,
-) -> Result<(), Flaw>
+pub(super) async fn a_receiver_that_takes_nothing_holds_the_sender_back<C, F>(factory: &F) -> Result<(), Flaw>
 where
     C: TypeConfig,
     F: NetworkFactory<C>,
@@ -296,7 +296,11 @@ where
     }
     b.recorder.release();
     let result = end(factory, "a snapshot that has stalled", ended).await?;
-    holds(result.is_ok(), format!("a snapshot that has stalled: {result:?}"), "it arrives when its receiver goes on")?;
+    holds(
+        result.is_ok(),
+        format!("a snapshot that has stalled: {result:?}"),
+        "it arrives when its receiver goes on",
+    )?;
     let arrived = b.recorder.heard().snapshots.last().is_some_and(|(_, ended)| ended.is_ok());
     holds(arrived, "a snapshot that has stalled broke", "it arrives when its receiver goes on")?;
     a.stop(factory).await;
