@@ -38,66 +38,6 @@ fn hard_state(term: Term, voted_for: Option<u64>, commit: Index) -> HardState<Kv
 }
 
 #[test]
-fn a_new_log_is_the_default() {
-    assert_eq!(block_on(MemLog::<Kv>::new().load()).unwrap(), LogState::default());
-}
-
-#[test]
-fn a_reader_sees_any_range_over_any_batches_and_nothing_that_is_purged() {
-    let mut log = log_of([(1, 1..4), (1, 4..5), (2, 5..9)]);
-    let mut reader = log.reader();
-    block_on(log.purge(LogId::new(1, 2))).unwrap();
-    for start in 0..12 {
-        for end in start..12 {
-            let read = block_on(reader.read(start..end, u64::MAX)).unwrap();
-            let expected = if (3..9).contains(&start) { start..end.min(9) } else { 0..0 };
-            let expected = if expected.is_empty() { 0..0 } else { expected };
-            assert_eq!(read.range(), expected, "{start}..{end}");
-        }
-    }
-}
-
-#[test]
-fn a_read_stops_at_its_limit_but_returns_at_least_one_entry() {
-    let log = log_of([(1, 1..3), (1, 3..4), (1, 4..7)]);
-    let mut reader = log.reader();
-    let one = log.entries(1..2).size_bytes();
-    for limit in 0..8 * one {
-        let read = block_on(reader.read(1..7, limit)).unwrap();
-        let expected = (limit / one).clamp(1, 6);
-        assert_eq!(read.range(), 1..1 + expected, "{limit} bytes, {one} each");
-    }
-}
-
-#[test]
-fn truncation_cuts_inside_and_between_batches_and_appending_goes_on_there() {
-    for from in 1..8 {
-        let mut log = log_of([(1, 1..4), (1, 4..7)]);
-        block_on(log.truncate(from)).unwrap();
-        assert_eq!(log.state().last.index, from - 1, "truncated from {from}");
-        block_on(log.append(entries(2, from..from + 2), 0)).unwrap();
-        assert_eq!(log.entries(1..99).range(), 1..from + 2);
-        assert_eq!(log.entries(from..from + 1).first(), Some(LogId::new(2, from)));
-    }
-}
-
-#[test]
-fn purging_cuts_inside_between_and_behind_the_batches() {
-    for upto in 1..=6 {
-        let mut log = log_of([(1, 1..4), (1, 4..7)]);
-        block_on(log.purge(LogId::new(1, upto))).unwrap();
-        let state = log.state();
-        assert_eq!(state.purged, LogId::new(1, upto));
-        assert_eq!(state.last, LogId::new(1, 6));
-        assert_eq!(log.entries(upto + 1..99).len() as u64, 6 - upto);
-    }
-    let mut log = log_of([(1, 1..4)]);
-    block_on(log.purge(LogId::new(3, 20))).unwrap();
-    assert_eq!((log.state().purged, log.state().last), (LogId::new(3, 20), LogId::new(3, 20)));
-    block_on(log.append(entries(3, 21..22), 0)).unwrap();
-}
-
-#[test]
 fn the_commit_hint_is_the_latest_of_both_sources() {
     let mut log = log_of([(1, 1..4)]);
     block_on(log.append(entries(1, 4..5), 3)).unwrap();

@@ -1,10 +1,9 @@
 //! A state machine in memory: its views, its snapshots, and what survives a restart.
 
-use std::collections::BTreeMap;
 use std::ops::Range;
 
 use futures::executor::block_on;
-use openconsensus::{Entry, Index, LogId, Membership, Payload};
+use openconsensus::{Entry, Index, LogId, Payload};
 
 use super::*;
 use crate::kv::Command;
@@ -57,69 +56,12 @@ fn a_reader_sees_what_was_applied_and_a_view_stays_as_it_was() {
 }
 
 #[test]
-fn the_membership_is_part_of_the_applied_state() {
-    let mut machine = MemStateMachine::default();
-    let membership = Membership::of_voters(BTreeMap::from([(1, "one".to_string())]));
-    let entries = vec![
-        Entry { log_id: LogId::new(1, 1), payload: Payload::Membership(membership.clone()) },
-        Entry { log_id: LogId::new(2, 2), payload: Payload::Blank },
-    ];
-    let batch = ApplyBatch::new(&AppliedState::default(), entries.into());
-    assert_eq!(block_on(machine.apply(batch)).unwrap(), vec![]);
-    let applied = block_on(machine.applied_state()).unwrap();
-    assert_eq!(applied.last_applied, LogId::new(2, 2));
-    assert_eq!(applied.membership.log_id, LogId::new(1, 1));
-    assert_eq!(block_on(machine.build_snapshot()).unwrap().membership.membership, membership);
-}
-
-#[test]
 fn a_batch_that_does_not_follow_is_refused() {
     let mut machine = MemStateMachine::default();
     let before = AppliedState { last_applied: LogId::new(1, 4), ..AppliedState::default() };
     let error = block_on(machine.apply(puts(&before, 5..6))).unwrap_err();
     assert_eq!(error.to_string(), "entry 5(t1) cannot be applied: the next one is at 1");
     assert!(machine.reader().is_empty());
-}
-
-#[test]
-fn a_snapshot_holds_the_state_of_the_moment_it_was_asked_for() {
-    let mut machine = MemStateMachine::default();
-    apply(&mut machine, 1..4);
-    let (checksum, writing) = (machine.reader().checksum(), machine.build_snapshot());
-    apply(&mut machine, 4..9);
-    assert!(block_on(machine.current_snapshot()).unwrap().is_none(), "it is not there before it is written");
-    let meta = block_on(writing).unwrap();
-    assert_eq!(meta.last, LogId::new(1, 3));
-
-    let mut other = MemStateMachine::default();
-    let snapshot = current(&mut machine);
-    assert_eq!(snapshot.meta, meta);
-    block_on(other.install_snapshot(snapshot)).unwrap();
-    assert_eq!((other.reader().checksum(), other.reader().last_applied()), (checksum, meta.last));
-    assert_eq!(current(&mut other).meta, meta, "what was installed is the current snapshot");
-}
-
-#[test]
-fn a_snapshot_that_is_written_late_does_not_replace_a_later_one() {
-    let mut machine = MemStateMachine::default();
-    apply(&mut machine, 1..4);
-    let writing = machine.build_snapshot();
-    block_on(machine.install_snapshot(snapshot_at(9).0)).unwrap();
-    block_on(writing).unwrap();
-    assert_eq!(current(&mut machine).meta.last, LogId::new(1, 9));
-}
-
-#[test]
-fn a_stream_stays_readable_when_a_later_snapshot_takes_its_place() {
-    let mut machine = MemStateMachine::default();
-    apply(&mut machine, 1..4);
-    block_on(machine.build_snapshot()).unwrap();
-    let early = current(&mut machine);
-    apply(&mut machine, 4..9);
-    block_on(machine.build_snapshot()).unwrap();
-    let mut other = MemStateMachine::default();
-    block_on(other.install_snapshot(early)).unwrap();
-    assert_eq!(other.reader().last_applied(), LogId::new(1, 3));
 }
 
 #[test]

@@ -14,7 +14,7 @@ use std::io;
 
 use openconsensus::{RaftLogStorage, TypeConfig};
 
-use super::report::{Report, make_checks};
+use super::report::{Report, checks};
 use super::samples::Samples;
 
 /// Makes log storages for [`check_log_storage`].
@@ -75,96 +75,99 @@ where
     F: LogStorageFactory<C>,
 {
     let mut report = Report::new("log storage");
-    make_checks! { report, factory;
-        basics::a_new_log_is_empty: [
-            "What is stored. Called once, before any other method.",
-            "The default for a new storage.",
-        ];
-        basics::the_hard_state_is_replaced_as_a_whole: [
-            "Replaces the hard state as a whole: after a crash either the old or the new one is found.",
-        ];
-        basics::the_commit_hint_is_kept_or_dropped_and_never_ahead: [
-            "`commit` is a hint that rides along: stored with the entries it lets a restarted node know more. A storage to \
-             which that costs anything extra may drop it.",
-            "The last hard state saved, its `commit` raised to the latest hint given to \
-             [`append`](RaftLogStorage::append).",
-        ];
-        basics::entries_of_every_kind_are_kept: [
-            "Adds entries behind the last one: they start at `last.index + 1`.",
-        ];
-        basics::large_entries_and_large_batches_are_kept: [
-            "Adds entries behind the last one: they start at `last.index + 1`.",
-        ];
-        basics::a_reader_sees_what_was_written: [
-            "Reads entries beside the writer.",
-            "A reader that sees what has been written whenever it is asked. Called at start.",
-        ];
-        reading::every_range_is_read_exactly: [
-            "Consecutive entries from `range.start` on: as many of `range` as fit into `bytes_max` (counted with \
-             [`Entry::size_bytes`](crate::Entry::size_bytes)), but at least one if `range.start` is stored.",
-            "Fewer than that only where the log ends.",
-            "Empty when `range` is, and when `range.start` is purged or not stored.",
-        ];
-        reading::a_limit_in_bytes_is_kept_but_for_the_first_entry: [
-            "Consecutive entries from `range.start` on: as many of `range` as fit into `bytes_max` (counted with \
-             [`Entry::size_bytes`](crate::Entry::size_bytes)), but at least one if `range.start` is stored.",
-        ];
-        cutting::truncation_removes_the_end_wherever_it_begins: [
-            "Removes the entries at and after `from`, which is above the purged index.",
-        ];
-        cutting::truncated_entries_do_not_come_back: [
-            "After it they must not come back, whatever is appended before a crash.",
-        ];
-        cutting::truncation_to_the_purged_entry_empties_the_log: [
-            "Removes the entries at and after `from`, which is above the purged index.",
-            "The last entry, or `purged` when there is none behind it.",
-        ];
-        cutting::truncation_behind_the_end_changes_nothing: [
-            "Removes the entries at and after `from`, which is above the purged index.",
-        ];
-        cutting::a_purge_removes_the_start_and_is_remembered: [
-            "Removes the entries up to and including `upto`, and remembers it as the place before the first entry.",
-            "The entry up to which the log was purged; [`LogId::ZERO`] when it never was.",
-        ];
-        cutting::a_purge_of_nothing_changes_nothing: [
-            "Removes the entries up to and including `upto`, and remembers it as the place before the first entry.",
-        ];
-        cutting::a_purge_to_the_last_entry_empties_the_log: [
-            "Removes the entries up to and including `upto`, and remembers it as the place before the first entry.",
-            "The last entry, or `purged` when there is none behind it.",
-        ];
-        cutting::a_purge_behind_the_end_begins_the_log_anew: [
-            "When `upto` is behind the last entry the log becomes empty, and the next entry is `upto.index + 1`.",
-        ];
-        cutting::a_large_purge_is_complete_at_once: [
-            "Removes the entries up to and including `upto`, and remembers it as the place before the first entry.",
-        ];
-        crashing::everything_is_found_after_every_write: [
-            "All writes come from one loop of the driver: one at a time, in order, never cancelled half-way, and each is \
-             durable when its future resolves.",
-        ];
-        crashing::a_crash_loses_nothing_that_was_acknowledged: [
-            "All writes come from one loop of the driver: one at a time, in order, never cancelled half-way, and each is \
-             durable when its future resolves.",
-        ];
-        crashing::a_crash_in_the_middle_leaves_the_old_or_the_new: [
-            "Replaces the hard state as a whole: after a crash either the old or the new one is found.",
-            "After a crash in the middle a start of them may be found, never a hole.",
-        ];
-        crashing::a_write_that_fails_is_reported: [
-            "An error of any method stops the node: it is not retried, and no later call is made.",
-        ];
-        crashing::damage_is_an_error_and_never_an_empty_log: [
-            "A damaged store is an error that says what is damaged; it is never taken for an empty one.",
-        ];
-        beside::readers_see_the_log_of_one_moment: [
-            "Readers run beside them.",
-            "May be called at any time; entries that are being appended meanwhile may or may not be seen.",
-        ];
-        random::a_random_workload_does_as_the_model: [
-            "All writes come from one loop of the driver: one at a time, in order, never cancelled half-way, and each is \
-             durable when its future resolves.",
-        ];
-    }
+    make_all(&mut report, factory).await;
     report
+}
+
+checks! {
+    make_all where [C: TypeConfig<Command: PartialEq>, F: LogStorageFactory<C>];
+    basics::a_new_log_is_empty: [
+        "What is stored. Called once, before any other method.",
+        "The default for a new storage.",
+    ];
+    basics::the_hard_state_is_replaced_as_a_whole: [
+        "Replaces the hard state as a whole: after a crash either the old or the new one is found.",
+    ];
+    basics::the_commit_hint_is_kept_or_dropped_and_never_ahead: [
+        "`commit` is a hint that rides along: stored with the entries it lets a restarted node know more. A storage to \
+         which that costs anything extra may drop it.",
+        "The last hard state saved, its `commit` raised to the latest hint given to \
+         [`append`](RaftLogStorage::append).",
+    ];
+    basics::entries_of_every_kind_are_kept: [
+        "Adds entries behind the last one: they start at `last.index + 1`.",
+    ];
+    basics::large_entries_and_large_batches_are_kept: [
+        "Adds entries behind the last one: they start at `last.index + 1`.",
+    ];
+    basics::a_reader_sees_what_was_written: [
+        "Reads entries beside the writer.",
+        "A reader that sees what has been written whenever it is asked. Called at start.",
+    ];
+    reading::every_range_is_read_exactly: [
+        "Consecutive entries from `range.start` on: as many of `range` as fit into `bytes_max` (counted with \
+         [`Entry::size_bytes`](crate::Entry::size_bytes)), but at least one if `range.start` is stored.",
+        "Fewer than that only where the log ends.",
+        "Empty when `range` is, and when `range.start` is purged or not stored.",
+    ];
+    reading::a_limit_in_bytes_is_kept_but_for_the_first_entry: [
+        "Consecutive entries from `range.start` on: as many of `range` as fit into `bytes_max` (counted with \
+         [`Entry::size_bytes`](crate::Entry::size_bytes)), but at least one if `range.start` is stored.",
+    ];
+    cutting::truncation_removes_the_end_wherever_it_begins: [
+        "Removes the entries at and after `from`, which is above the purged index.",
+    ];
+    cutting::truncated_entries_do_not_come_back: [
+        "After it they must not come back, whatever is appended before a crash.",
+    ];
+    cutting::truncation_to_the_purged_entry_empties_the_log: [
+        "Removes the entries at and after `from`, which is above the purged index.",
+        "The last entry, or `purged` when there is none behind it.",
+    ];
+    cutting::truncation_behind_the_end_changes_nothing: [
+        "Removes the entries at and after `from`, which is above the purged index.",
+    ];
+    cutting::a_purge_removes_the_start_and_is_remembered: [
+        "Removes the entries up to and including `upto`, and remembers it as the place before the first entry.",
+        "The entry up to which the log was purged; [`LogId::ZERO`] when it never was.",
+    ];
+    cutting::a_purge_of_nothing_changes_nothing: [
+        "Removes the entries up to and including `upto`, and remembers it as the place before the first entry.",
+    ];
+    cutting::a_purge_to_the_last_entry_empties_the_log: [
+        "Removes the entries up to and including `upto`, and remembers it as the place before the first entry.",
+        "The last entry, or `purged` when there is none behind it.",
+    ];
+    cutting::a_purge_behind_the_end_begins_the_log_anew: [
+        "When `upto` is behind the last entry the log becomes empty, and the next entry is `upto.index + 1`.",
+    ];
+    cutting::a_large_purge_is_complete_at_once: [
+        "Removes the entries up to and including `upto`, and remembers it as the place before the first entry.",
+    ];
+    crashing::everything_is_found_after_every_write: [
+        "All writes come from one loop of the driver: one at a time, in order, never cancelled half-way, and each is \
+         durable when its future resolves.",
+    ];
+    crashing::a_crash_loses_nothing_that_was_acknowledged: [
+        "All writes come from one loop of the driver: one at a time, in order, never cancelled half-way, and each is \
+         durable when its future resolves.",
+    ];
+    crashing::a_crash_in_the_middle_leaves_the_old_or_the_new: [
+        "Replaces the hard state as a whole: after a crash either the old or the new one is found.",
+        "After a crash in the middle a start of them may be found, never a hole.",
+    ];
+    crashing::a_write_that_fails_is_reported: [
+        "An error of any method stops the node: it is not retried, and no later call is made.",
+    ];
+    crashing::damage_is_an_error_and_never_an_empty_log: [
+        "A damaged store is an error that says what is damaged; it is never taken for an empty one.",
+    ];
+    beside::readers_see_the_log_of_one_moment: [
+        "Readers run beside them.",
+        "May be called at any time; entries that are being appended meanwhile may or may not be seen.",
+    ];
+    random::a_random_workload_does_as_the_model: [
+        "All writes come from one loop of the driver: one at a time, in order, never cancelled half-way, and each is \
+         durable when its future resolves.",
+    ];
 }

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use openconsensus::{AsyncRuntime, RaftNetwork, TypeConfig};
 
-use super::report::{Report, make_checks};
+use super::report::{Report, checks};
 use super::samples::Samples;
 
 pub use receiver::Receiver;
@@ -108,72 +108,75 @@ where
     F: NetworkFactory<C>,
 {
     let mut report = Report::new("network");
-    make_checks! { report, factory;
-        messages::messages_to_one_peer_keep_their_order: [
-            "Hands over messages for one peer, in order.",
-            "Speed does: a good network keeps the order of messages to one peer and lets small ones pass bulk data \
-             ([`Message::is_bulk`](crate::Message::is_bulk)).",
-        ];
-        messages::every_message_arrives_as_it_was_sent: [
-            "Carries messages and snapshots to peers.",
-        ];
-        messages::large_messages_arrive: [
-            "Carries messages and snapshots to peers.",
-        ];
-        messages::nodes_that_speak_at_once_are_told_apart: [
-            "The receiving side checks that the sender belongs to the same cluster and meant this node, then calls \
-             [`Raft::receive`](crate::Raft::receive) and [`Raft::receive_snapshot`](crate::Raft::receive_snapshot).",
-        ];
-        messages::small_messages_pass_bulk_data: [
-            "Speed does: a good network keeps the order of messages to one peer and lets small ones pass bulk data \
-             ([`Message::is_bulk`](crate::Message::is_bulk)).",
-        ];
-        messages::sending_does_not_wait: [
-            "Must not wait: what cannot be queued is dropped.",
-        ];
-        peers::a_peer_that_is_down_is_reported: [
-            "A network that learns that a peer cannot be reached calls \
-             [`Raft::report_unreachable`](crate::Raft::report_unreachable).",
-        ];
-        peers::a_peer_that_comes_back_is_reached_again: [
-            "Messages may be lost, repeated or reordered: safety does not depend on the network.",
-        ];
-        peers::a_peer_that_moves_is_followed: [
-            "`node` says how to reach the peer according to the membership in force.",
-        ];
-        peers::a_message_for_another_node_is_refused: [
-            "The receiving side checks that the sender belongs to the same cluster and meant this node, then calls \
-             [`Raft::receive`](crate::Raft::receive) and [`Raft::receive_snapshot`](crate::Raft::receive_snapshot).",
-        ];
-        peers::an_answer_to_a_stranger_goes_back_or_is_dropped: [
-            "It is `None` when the peer is not in it, as when a fresh node answers the first leader it hears of: the answer \
-             then goes back the way the message came, or is dropped.",
-        ];
-        snapshots::a_snapshot_arrives_whole: [
-            "Streams a snapshot to a peer and resolves when the peer has installed or refused it.",
-        ];
-        snapshots::a_refusal_arrives: [
-            "Streams a snapshot to a peer and resolves when the peer has installed or refused it.",
-        ];
-        snapshots::a_transfer_that_is_dropped_breaks_the_stream_of_the_receiver: [
-            "Dropping the future ends the transfer; the peer's [`Raft::receive_snapshot`](crate::Raft::receive_snapshot) must \
-             then see its stream end in an error.",
-        ];
-        snapshots::a_source_that_fails_breaks_both_ends: [
-            "The transfer began and broke off.",
-        ];
-        snapshots::a_receiver_that_stops_breaks_the_transfer: [
-            "The transfer began and broke off.",
-        ];
-        snapshots::a_receiver_that_takes_nothing_holds_the_sender_back: [
-            "Streams a snapshot to a peer and resolves when the peer has installed or refused it.",
-        ];
-        snapshots::a_snapshot_to_a_peer_that_is_down_is_unreachable: [
-            "The peer could not be reached at all.",
-        ];
-        snapshots::messages_arrive_beside_a_snapshot_that_stalls: [
-            "Carries messages and snapshots to peers.",
-        ];
-    }
+    make_all(&mut report, factory).await;
     report
+}
+
+checks! {
+    make_all where [C: TypeConfig<Command: PartialEq>, F: NetworkFactory<C>];
+    messages::messages_to_one_peer_keep_their_order: [
+        "Hands over messages for one peer, in order.",
+        "Speed does: a good network keeps the order of messages to one peer and lets small ones pass bulk data \
+         ([`Message::is_bulk`](crate::Message::is_bulk)).",
+    ];
+    messages::every_message_arrives_as_it_was_sent: [
+        "Carries messages and snapshots to peers.",
+    ];
+    messages::large_messages_arrive: [
+        "Carries messages and snapshots to peers.",
+    ];
+    messages::nodes_that_speak_at_once_are_told_apart: [
+        "The receiving side checks that the sender belongs to the same cluster and meant this node, then calls \
+         [`Raft::receive`](crate::Raft::receive) and [`Raft::receive_snapshot`](crate::Raft::receive_snapshot).",
+    ];
+    messages::small_messages_pass_bulk_data: [
+        "Speed does: a good network keeps the order of messages to one peer and lets small ones pass bulk data \
+         ([`Message::is_bulk`](crate::Message::is_bulk)).",
+    ];
+    messages::sending_does_not_wait: [
+        "Must not wait: what cannot be queued is dropped.",
+    ];
+    peers::a_peer_that_is_down_is_reported: [
+        "A network that learns that a peer cannot be reached calls \
+         [`Raft::report_unreachable`](crate::Raft::report_unreachable).",
+    ];
+    peers::a_peer_that_comes_back_is_reached_again: [
+        "Messages may be lost, repeated or reordered: safety does not depend on the network.",
+    ];
+    peers::a_peer_that_moves_is_followed: [
+        "`node` says how to reach the peer according to the membership in force.",
+    ];
+    peers::a_message_for_another_node_is_refused: [
+        "The receiving side checks that the sender belongs to the same cluster and meant this node, then calls \
+         [`Raft::receive`](crate::Raft::receive) and [`Raft::receive_snapshot`](crate::Raft::receive_snapshot).",
+    ];
+    peers::an_answer_to_a_stranger_goes_back_or_is_dropped: [
+        "It is `None` when the peer is not in it, as when a fresh node answers the first leader it hears of: the answer \
+         then goes back the way the message came, or is dropped.",
+    ];
+    snapshots::a_snapshot_arrives_whole: [
+        "Streams a snapshot to a peer and resolves when the peer has installed or refused it.",
+    ];
+    snapshots::a_refusal_arrives: [
+        "Streams a snapshot to a peer and resolves when the peer has installed or refused it.",
+    ];
+    snapshots::a_transfer_that_is_dropped_breaks_the_stream_of_the_receiver: [
+        "Dropping the future ends the transfer; the peer's [`Raft::receive_snapshot`](crate::Raft::receive_snapshot) must \
+         then see its stream end in an error.",
+    ];
+    snapshots::a_source_that_fails_breaks_both_ends: [
+        "The transfer began and broke off.",
+    ];
+    snapshots::a_receiver_that_stops_breaks_the_transfer: [
+        "The transfer began and broke off.",
+    ];
+    snapshots::a_receiver_that_takes_nothing_holds_the_sender_back: [
+        "Streams a snapshot to a peer and resolves when the peer has installed or refused it.",
+    ];
+    snapshots::a_snapshot_to_a_peer_that_is_down_is_unreachable: [
+        "The peer could not be reached at all.",
+    ];
+    snapshots::messages_arrive_beside_a_snapshot_that_stalls: [
+        "Carries messages and snapshots to peers.",
+    ];
 }

@@ -173,15 +173,21 @@ impl fmt::Display for Report {
     }
 }
 
-/// Makes checks, each a function of the factory, named by the function.
-macro_rules! make_checks {
-    ($report:ident, $factory:expr; $($module:ident::$check:ident: [$($sentence:expr),+ $(,)?];)+) => {
-        $(
-            $report.check(stringify!($check), &[$($sentence),+], $module::$check($factory)).await;
-        )+
+/// A list of checks, each a function of the factory with the sentences that it holds the part against. Becomes a function
+/// that makes them all.
+macro_rules! checks {
+    ($name:ident where [$($bounds:tt)+]; $($module:ident::$check:ident: [$($sentence:expr),+ $(,)?];)+) => {
+        async fn $name<C, F>(report: &mut Report, factory: &F)
+        where
+            $($bounds)+
+        {
+            $(
+                report.check(stringify!($check), &[$($sentence),+], $module::$check(factory)).await;
+            )+
+        }
     };
 }
-pub(super) use make_checks;
+pub(super) use checks;
 
 #[cfg(test)]
 mod tests {

@@ -13,7 +13,7 @@ use std::io;
 
 use openconsensus::{RaftStateMachine, TypeConfig};
 
-use super::report::{Report, make_checks};
+use super::report::{Report, checks};
 use super::samples::Samples;
 
 /// Makes state machines for [`check_state_machine`], persistent or volatile ones.
@@ -72,88 +72,91 @@ where
     F: StateMachineFactory<C>,
 {
     let mut report = Report::new("state machine");
-    make_checks! { report, factory;
-        applying::a_new_state_machine_has_applied_nothing: [
-            "How far it has come. Called once, before any other method.",
-        ];
-        applying::each_command_has_its_response_in_order: [
-            "Returns one response for each of [`ApplyBatch::commands`], in order, and remembers \
-             [`ApplyBatch::applied_state`].",
-        ];
-        applying::entries_without_a_command_are_applied_too: [
-            "Returns one response for each of [`ApplyBatch::commands`], in order, and remembers \
-             [`ApplyBatch::applied_state`].",
-        ];
-        applying::two_instances_do_the_same: [
-            "Must do the same on every node, so it depends on nothing but the state and the commands: no clock, no \
-             randomness, no order of a hash map.",
-        ];
-        applying::a_restart_finds_state_and_applied_state_of_one_moment: [
-            "A state machine may be persistent or volatile.",
-            "A persistent one stores the applied state in the same transaction as the effects.",
-            "A volatile one starts empty after a restart and gets the snapshot and then the log once more; its \
-             [`current_snapshot`](Self::current_snapshot) must then be as durable as the log, which is purged behind it.",
-            "It need not be durable on return: what is lost in a crash is applied again.",
-        ];
-        applying::a_random_workload_does_as_the_story: [
-            "Owned by one loop of the driver: calls come one at a time, in order, and are never cancelled.",
-        ];
-        snapshots::a_snapshot_is_of_the_moment_when_it_was_asked_for: [
-            "Takes a consistent view of the state now, which must be cheap; the future that is returned writes it out beside \
-             further calls of `apply`.",
-        ];
-        snapshots::a_snapshot_that_was_built_is_current: [
-            "When it resolves, [`current_snapshot`](Self::current_snapshot) returns this snapshot or a later one, also after \
-             a restart; the log may then be purged behind it.",
-            "The latest snapshot that was built or installed.",
-            "How many bytes its stream has, where that is known.",
-        ];
-        snapshots::a_build_that_is_dropped_leaves_the_snapshot_before_it: [
-            "A future that is dropped leaves the snapshot before it in place.",
-        ];
-        snapshots::a_build_that_ends_late_does_not_replace_a_later_snapshot: [
-            "When it resolves, [`current_snapshot`](Self::current_snapshot) returns this snapshot or a later one, also after \
-             a restart; the log may then be purged behind it.",
-        ];
-        snapshots::a_stream_outlives_its_snapshot: [
-            "A stream that was returned stays readable when a later snapshot takes its place.",
-        ];
-        installing::a_snapshot_replaces_everything: [
-            "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
-             crash.",
-            "It is never older than the state.",
-        ];
-        installing::a_snapshot_may_come_in_chunks_of_any_size: [
-            "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
-             crash.",
-        ];
-        installing::a_stream_that_breaks_leaves_all_as_before: [
-            "When the stream of the snapshot ends in an error (the sender has died, say), this must return an error and the \
-             state must be as before; the driver then does not take the error for one of the state machine.",
-        ];
-        installing::wrong_bytes_are_refused_as_a_whole: [
-            "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
-             crash.",
-        ];
-        crashing::a_crash_loses_no_snapshot: [
-            "When it resolves, [`current_snapshot`](Self::current_snapshot) returns this snapshot or a later one, also after \
-             a restart; the log may then be purged behind it.",
-            "A volatile one starts empty after a restart and gets the snapshot and then the log once more; its \
-             [`current_snapshot`](Self::current_snapshot) must then be as durable as the log, which is purged behind it.",
-        ];
-        crashing::a_crash_at_any_point_leaves_the_state_of_one_moment: [
-            "A persistent one stores the applied state in the same transaction as the effects.",
-            "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
-             crash.",
-        ];
-        crashing::a_crash_while_a_snapshot_arrives_leaves_all_as_before: [
-            "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
-             crash.",
-        ];
-        crashing::a_call_that_fails_leaves_nothing_half_done: [
-            "Applies the commands of a batch: all of them or, on an error, none.",
-            "A failed call stops the node; nothing is retried behind the application's back.",
-        ];
-    }
+    make_all(&mut report, factory).await;
     report
+}
+
+checks! {
+    make_all where [C: TypeConfig<Response: PartialEq>, F: StateMachineFactory<C>];
+    applying::a_new_state_machine_has_applied_nothing: [
+        "How far it has come. Called once, before any other method.",
+    ];
+    applying::each_command_has_its_response_in_order: [
+        "Returns one response for each of [`ApplyBatch::commands`], in order, and remembers \
+         [`ApplyBatch::applied_state`].",
+    ];
+    applying::entries_without_a_command_are_applied_too: [
+        "Returns one response for each of [`ApplyBatch::commands`], in order, and remembers \
+         [`ApplyBatch::applied_state`].",
+    ];
+    applying::two_instances_do_the_same: [
+        "Must do the same on every node, so it depends on nothing but the state and the commands: no clock, no \
+         randomness, no order of a hash map.",
+    ];
+    applying::a_restart_finds_state_and_applied_state_of_one_moment: [
+        "A state machine may be persistent or volatile.",
+        "A persistent one stores the applied state in the same transaction as the effects.",
+        "A volatile one starts empty after a restart and gets the snapshot and then the log once more; its \
+         [`current_snapshot`](Self::current_snapshot) must then be as durable as the log, which is purged behind it.",
+        "It need not be durable on return: what is lost in a crash is applied again.",
+    ];
+    applying::a_random_workload_does_as_the_story: [
+        "Owned by one loop of the driver: calls come one at a time, in order, and are never cancelled.",
+    ];
+    snapshots::a_snapshot_is_of_the_moment_when_it_was_asked_for: [
+        "Takes a consistent view of the state now, which must be cheap; the future that is returned writes it out beside \
+         further calls of `apply`.",
+    ];
+    snapshots::a_snapshot_that_was_built_is_current: [
+        "When it resolves, [`current_snapshot`](Self::current_snapshot) returns this snapshot or a later one, also after \
+         a restart; the log may then be purged behind it.",
+        "The latest snapshot that was built or installed.",
+        "How many bytes its stream has, where that is known.",
+    ];
+    snapshots::a_build_that_is_dropped_leaves_the_snapshot_before_it: [
+        "A future that is dropped leaves the snapshot before it in place.",
+    ];
+    snapshots::a_build_that_ends_late_does_not_replace_a_later_snapshot: [
+        "When it resolves, [`current_snapshot`](Self::current_snapshot) returns this snapshot or a later one, also after \
+         a restart; the log may then be purged behind it.",
+    ];
+    snapshots::a_stream_outlives_its_snapshot: [
+        "A stream that was returned stays readable when a later snapshot takes its place.",
+    ];
+    installing::a_snapshot_replaces_everything: [
+        "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
+         crash.",
+        "It is never older than the state.",
+    ];
+    installing::a_snapshot_may_come_in_chunks_of_any_size: [
+        "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
+         crash.",
+    ];
+    installing::a_stream_that_breaks_leaves_all_as_before: [
+        "When the stream of the snapshot ends in an error (the sender has died, say), this must return an error and the \
+         state must be as before; the driver then does not take the error for one of the state machine.",
+    ];
+    installing::wrong_bytes_are_refused_as_a_whole: [
+        "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
+         crash.",
+    ];
+    crashing::a_crash_loses_no_snapshot: [
+        "When it resolves, [`current_snapshot`](Self::current_snapshot) returns this snapshot or a later one, also after \
+         a restart; the log may then be purged behind it.",
+        "A volatile one starts empty after a restart and gets the snapshot and then the log once more; its \
+         [`current_snapshot`](Self::current_snapshot) must then be as durable as the log, which is purged behind it.",
+    ];
+    crashing::a_crash_at_any_point_leaves_the_state_of_one_moment: [
+        "A persistent one stores the applied state in the same transaction as the effects.",
+        "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
+         crash.",
+    ];
+    crashing::a_crash_while_a_snapshot_arrives_leaves_all_as_before: [
+        "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
+         crash.",
+    ];
+    crashing::a_call_that_fails_leaves_nothing_half_done: [
+        "Applies the commands of a batch: all of them or, on an error, none.",
+        "A failed call stops the node; nothing is retried behind the application's back.",
+    ];
 }

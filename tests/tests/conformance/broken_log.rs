@@ -91,8 +91,11 @@ impl LogStorageFactory<Kv> for Logs {
     }
 
     async fn open(&self, disk: &Disk) -> io::Result<BrokenLog> {
-        let state = disk.0.lock().unwrap();
-        if state.is_damaged {
+        let (mut inner, ghosts, is_damaged) = {
+            let state = disk.0.lock().unwrap();
+            (state.stored.clone(), state.ghosts.clone(), state.is_damaged)
+        };
+        if is_damaged {
             return match self.0 {
                 Fault::DamageIsEmpty => {
                     Ok(BrokenLog { fault: self.0, inner: MemLog::new(), disk: Disk::default() })
@@ -100,10 +103,9 @@ impl LogStorageFactory<Kv> for Logs {
                 _ => Err(io::Error::new(io::ErrorKind::InvalidData, "the checksum is wrong")),
             };
         }
-        let mut inner = state.stored.clone();
         if self.0 == Fault::TruncatedComesBack {
             let last = inner.state().last;
-            let ghosts = state.ghosts.slice(last.index + 1..Index::MAX);
+            let ghosts = ghosts.slice(last.index + 1..Index::MAX);
             // An append whose term falls would be refused.
             let term = |id: LogId| LogId::new(id.term.max(last.term), id.index);
             let ghosts = ghosts.iter().map(|ghost| Entry { log_id: term(ghost.log_id), ..ghost.clone() });
@@ -111,7 +113,6 @@ impl LogStorageFactory<Kv> for Logs {
             // One that leaves a gap is refused: there is no ghost then.
             let _ = inner.append(ghosts.collect::<Vec<_>>().into(), 0).await;
         }
-        drop(state);
         Ok(BrokenLog { fault: self.0, inner, disk: disk.clone() })
     }
 

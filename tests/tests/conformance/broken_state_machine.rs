@@ -56,10 +56,13 @@ enum Fault {
     ChecksumIgnored,
 }
 
+/// Values by their keys.
+type Values = BTreeMap<String, Vec<u8>>;
+
 /// What is on a disk.
 #[derive(Clone, Debug, Default)]
 struct Stored {
-    pairs: BTreeMap<String, Vec<u8>>,
+    pairs: Values,
     applied: AppliedState<Kv>,
     snapshot: Option<(SnapshotMeta<Kv>, Bytes)>,
 }
@@ -144,7 +147,7 @@ impl StateMachineFactory<Kv> for Machines {
 }
 
 /// Keys and values with their lengths, and a checksum behind them.
-fn encode(pairs: &BTreeMap<String, Vec<u8>>) -> Vec<u8> {
+fn encode(pairs: &Values) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (key, value) in pairs {
         bytes.put_u32(key.len() as u32);
@@ -164,7 +167,7 @@ fn checksum(bytes: &[u8]) -> u64 {
 }
 
 /// Reads what [`encode`] wrote, as far as it can be read. The second value says whether all of it is right.
-fn decode(bytes: &[u8]) -> (BTreeMap<String, Vec<u8>>, bool) {
+fn decode(bytes: &[u8]) -> (Values, bool) {
     let (mut body, mut end) = bytes.split_at(bytes.len().saturating_sub(8));
     let mut is_right = end.len() == 8 && end.get_u64() == checksum(body);
     let mut pairs = BTreeMap::new();
@@ -189,7 +192,7 @@ struct Broken {
     instance: u64,
 }
 
-struct Pairs<'a>(&'a mut BTreeMap<String, Vec<u8>>);
+struct Pairs<'a>(&'a mut Values);
 
 impl KvMap for Pairs<'_> {
     fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
@@ -206,7 +209,7 @@ impl KvMap for Pairs<'_> {
 }
 
 impl Broken {
-    fn effects(&self, batch: &ApplyBatch<Kv>) -> io::Result<(BTreeMap<String, Vec<u8>>, Vec<Response>)> {
+    fn effects(&self, batch: &ApplyBatch<Kv>) -> io::Result<(Values, Vec<Response>)> {
         let mut pairs = self.disk.lock().stored.pairs.clone();
         let mut responses = Vec::new();
         for (log_id, command) in batch.commands() {

@@ -92,7 +92,8 @@ impl RequestTransport<Kv> for Calls {
             }
             // A receiver that does not want the end has its reasons, and its answer says which.
             let _ = chunks.send(None).await;
-            Ok(std::future::pending::<()>().await)
+            std::future::pending::<()>().await;
+            Ok(())
         };
         tokio::select! {
             biased;

@@ -29,8 +29,6 @@ struct Content {
     records: bool,
     /// A folder that crashes together with the disk.
     folder: Option<PathBuf>,
-    /// Set by the test.
-    mark: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -45,8 +43,6 @@ pub(crate) struct CrashPoint {
     synced: Vec<u8>,
     unsynced: Vec<Change>,
     files: BTreeMap<String, Vec<u8>>,
-    /// The mark that the test had set by then.
-    pub(crate) mark: usize,
 }
 
 impl CrashPoint {
@@ -132,11 +128,6 @@ impl Disk {
         self.lock().folder = Some(folder.into());
     }
 
-    /// Stamps the crash points that follow.
-    pub(crate) fn mark(&self, mark: usize) {
-        self.lock().mark = mark;
-    }
-
     pub(crate) fn take_crash_points(&self) -> Vec<CrashPoint> {
         std::mem::take(&mut self.lock().crash_points)
     }
@@ -164,12 +155,7 @@ impl Content {
             // It may be removed at this very moment.
             Some((file.file_name().into_string().unwrap(), std::fs::read(file.path()).ok()?))
         });
-        CrashPoint {
-            synced: self.synced.clone(),
-            unsynced: self.unsynced.clone(),
-            files: files.collect(),
-            mark: self.mark,
-        }
+        CrashPoint { synced: self.synced.clone(), unsynced: self.unsynced.clone(), files: files.collect() }
     }
 
     /// Fails when no operation is left.

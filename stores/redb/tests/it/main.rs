@@ -17,4 +17,4 @@ mod open;
 mod snapshot_damage;
 mod snapshots;
 mod state_machine;
-mod state_machine_crash;
+mod state_machine_full_disk;

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures::executor::block_on;
-use futures::{StreamExt, TryStreamExt, stream};
+use futures::{TryStreamExt, stream};
 use openconsensus::{
     AppliedState, ApplyBatch, LogId, RaftStateMachine, Snapshot, SnapshotMeta, snapshot_stream,
 };
@@ -106,37 +106,6 @@ fn the_current_snapshot_is_the_latest_also_after_a_restart() {
 }
 
 #[test]
-fn a_snapshot_is_of_the_moment_when_it_was_asked_for() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut state = open_state(dir.path());
-    apply(&mut state, [put("a", "before")]);
-    let building = state.build_snapshot();
-    apply(&mut state, [put("a", "after"), put("b", "after")]);
-    let meta = block_on(building).unwrap();
-    assert_eq!(meta.last.index, 1);
-    let bytes = block_on(bytes_of(current(&mut state))).unwrap();
-    let other_dir = tempfile::tempdir().unwrap();
-    let mut other = open_state(other_dir.path());
-    block_on(other.install_snapshot(snapshot_of(&meta, &bytes))).unwrap();
-    assert_eq!(pairs(&other), [("a".to_string(), b"before".to_vec())]);
-}
-
-#[test]
-fn a_stream_stays_readable_when_a_later_snapshot_takes_its_place() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut state = open_state(dir.path());
-    apply(&mut state, numbered(0..5000));
-    build(&mut state);
-    let expected = block_on(bytes_of(current(&mut state))).unwrap();
-    let mut old = current(&mut state).data;
-    let first = block_on(old.next()).unwrap().unwrap();
-    apply(&mut state, numbered(0..10));
-    build(&mut state);
-    let rest: Vec<Bytes> = block_on(old.try_collect()).unwrap();
-    assert!([first.to_vec(), rest.concat()].concat() == expected);
-}
-
-#[test]
 fn a_future_that_is_dropped_leaves_the_snapshot_before_it_in_place() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = open_state(dir.path());
@@ -151,22 +120,6 @@ fn a_future_that_is_dropped_leaves_the_snapshot_before_it_in_place() {
     drop(state);
     assert_eq!(current(&mut open_state(dir.path())).meta, meta);
     assert_eq!(files(dir.path()).len(), 1, "{:?}", files(dir.path()));
-}
-
-#[test]
-fn a_build_that_ends_behind_a_later_snapshot_does_not_replace_it() {
-    let (dir, leader_dir) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
-    let mut leader = open_state(leader_dir.path());
-    apply(&mut leader, numbered(0..100));
-    let later = build(&mut leader);
-    let bytes = block_on(bytes_of(current(&mut leader))).unwrap();
-    let mut state = open_state(dir.path());
-    apply(&mut state, numbered(0..10));
-    let building = state.build_snapshot();
-    block_on(state.install_snapshot(snapshot_of(&later, &bytes))).unwrap();
-    assert_eq!(block_on(building).unwrap().last.index, 10);
-    assert_eq!(current(&mut state).meta, later);
-    assert_eq!(pairs(&state).len(), 100);
 }
 
 /// A snapshot of 200 entries, and a state machine with ten of its own to install it in.

@@ -14,14 +14,6 @@ use openconsensus_redb::{Application, BoxError, Options, RedbStateMachine, State
 use crate::helpers::{apply, batch_after, identity, membership_entry, numbered, open_state, pairs, put};
 
 #[test]
-fn a_new_state_machine_has_applied_nothing_and_has_no_snapshot() {
-    let dir = tempfile::tempdir().unwrap();
-    let mut state = open_state(dir.path());
-    assert_eq!(block_on(state.applied_state()).unwrap(), AppliedState::default());
-    assert!(block_on(state.current_snapshot()).unwrap().is_none());
-}
-
-#[test]
 fn applying_returns_a_response_for_each_command_and_remembers_the_applied_state() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = open_state(dir.path());

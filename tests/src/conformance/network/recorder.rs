@@ -35,8 +35,8 @@ pub(super) struct Heard<C: TypeConfig> {
     pub(super) unreachable: Vec<C::NodeId>,
     /// The bytes of snapshots that were taken.
     pub(super) snapshot_bytes: u64,
-    /// Every snapshot that has ended: what was announced, and its bytes or the error.
-    pub(super) snapshots: Vec<(InstallSnapshot<C>, Result<Vec<u8>, String>)>,
+    /// Every snapshot that has ended.
+    pub(super) snapshots: Vec<Arrived<C>>,
     /// Whether appends are taken, or wait.
     takes_bulk: bool,
     /// Whether snapshots are read, or wait.
@@ -45,6 +45,9 @@ pub(super) struct Heard<C: TypeConfig> {
     answer: Option<Result<InstallSnapshotResponse, Fatal>>,
     waiting: Vec<Waker>,
 }
+
+/// A snapshot that has ended: what was announced, and its bytes or the error.
+type Arrived<C> = (InstallSnapshot<C>, Result<Vec<u8>, String>);
 
 impl<C: TypeConfig> Recorder<C> {
     /// One that takes everything.

@@ -48,7 +48,7 @@ async fn succeed<C: TypeConfig, F: NetworkFactory<C>>(
     number: u64,
 ) -> Result<(), Flaw> {
     let (bytes, data) = bytes_of(size);
-    let request = request(factory, from, number, (number % 2 == 0).then_some(size as u64));
+    let request = request(factory, from, number, number.is_multiple_of(2).then_some(size as u64));
     let what = format!("a snapshot of {size} bytes");
     let right = Ok(InstallSnapshotResponse { term: request.term, installed: Some(request.meta.last.index) });
     let announced = request.clone();

@@ -66,7 +66,7 @@ fn entry<C: TypeConfig, F: StateMachineFactory<C>>(factory: &F, story: u64, inde
         4 => Payload::Membership(membership(factory, index + story)),
         _ => {
             // Large enough now and then that a snapshot does not fit into one piece of anything.
-            let bytes = if index % 10 == 0 { 12_000 } else { 0 };
+            let bytes = if index.is_multiple_of(10) { 12_000 } else { 0 };
             Payload::Command(factory.command(1000 * story + index, bytes))
         }
     };
