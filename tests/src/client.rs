@@ -16,9 +16,9 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// What became of a write.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
+pub enum Outcome<R = Response> {
     /// It was acknowledged: it must be there for ever.
-    Applied(Response),
+    Applied(R),
     /// It certainly was not carried out: it must never be there.
     Absent,
     /// It may be there or not.

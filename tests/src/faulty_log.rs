@@ -3,7 +3,9 @@
 use std::io;
 use std::ops::Range;
 
-use openconsensus::{Entries, HardState, Index, LogId, LogState, RaftLogReader, RaftLogStorage, TypeConfig};
+use openconsensus::{
+    Entries, HardState, Index, LogId, LogState, MaybeSync, RaftLogReader, RaftLogStorage, TypeConfig,
+};
 
 use crate::store_faults::StoreFaults;
 
@@ -21,7 +23,7 @@ impl<L> FaultyLog<L> {
     }
 }
 
-impl<C: TypeConfig, L: RaftLogStorage<C> + Sync> RaftLogStorage<C> for FaultyLog<L> {
+impl<C: TypeConfig, L: RaftLogStorage<C> + MaybeSync> RaftLogStorage<C> for FaultyLog<L> {
     type Reader = FaultyLogReader<L::Reader>;
 
     fn reader(&self) -> Self::Reader {
@@ -33,23 +35,41 @@ impl<C: TypeConfig, L: RaftLogStorage<C> + Sync> RaftLogStorage<C> for FaultyLog
     }
 
     async fn save_hard_state(&mut self, state: HardState<C>) -> io::Result<()> {
-        self.faults.before_write().await?;
-        self.inner.save_hard_state(state).await
+        let vote = state.voted_for.map_or("no vote".into(), |id| format!("vote {id}"));
+        let what = format!("term {}, {vote}, commit {}", state.term, state.commit);
+        let number = self.faults.before_write(&what).await?;
+        self.inner.save_hard_state(state).await?;
+        self.faults.after_write(number, &what).await
     }
 
     async fn append(&mut self, entries: Entries<C>, commit: Index) -> io::Result<()> {
-        self.faults.before_write().await?;
-        self.inner.append(entries, commit).await
+        let range = entries.range();
+        let what = format!("append {}..{}", range.start, range.end);
+        let number = self.faults.before_write(&what).await?;
+        match self.faults.tear(entries.len()) {
+            None => self.inner.append(entries, commit).await?,
+            Some(place) => {
+                let middle = range.start + place as Index;
+                self.inner.append(entries.slice(range.start..middle), commit.min(middle - 1)).await?;
+                self.faults.take_time().await;
+                self.inner.append(entries.slice(middle..range.end), commit).await?;
+            }
+        }
+        self.faults.after_write(number, &what).await
     }
 
     async fn truncate(&mut self, from: Index) -> io::Result<()> {
-        self.faults.before_write().await?;
-        self.inner.truncate(from).await
+        let what = format!("truncate {from}");
+        let number = self.faults.before_write(&what).await?;
+        self.inner.truncate(from).await?;
+        self.faults.after_write(number, &what).await
     }
 
     async fn purge(&mut self, upto: LogId) -> io::Result<()> {
-        self.faults.before_write().await?;
-        self.inner.purge(upto).await
+        let what = format!("purge {upto}");
+        let number = self.faults.before_write(&what).await?;
+        self.inner.purge(upto).await?;
+        self.faults.after_write(number, &what).await
     }
 }
 

@@ -3,7 +3,7 @@
 use std::io;
 
 use openconsensus::{
-    AppliedState, ApplyBatch, BoxFuture, RaftStateMachine, Snapshot, SnapshotMeta, TypeConfig,
+    AppliedState, ApplyBatch, BoxFuture, MaybeSync, RaftStateMachine, Snapshot, SnapshotMeta, TypeConfig,
 };
 
 use crate::store_faults::StoreFaults;
@@ -23,14 +23,18 @@ impl<S> FaultyStateMachine<S> {
     }
 }
 
-impl<C: TypeConfig, S: RaftStateMachine<C> + Sync> RaftStateMachine<C> for FaultyStateMachine<S> {
+impl<C: TypeConfig, S: RaftStateMachine<C> + MaybeSync> RaftStateMachine<C> for FaultyStateMachine<S> {
     async fn applied_state(&mut self) -> io::Result<AppliedState<C>> {
         self.inner.applied_state().await
     }
 
     async fn apply(&mut self, batch: ApplyBatch<C>) -> io::Result<Vec<C::Response>> {
-        self.faults.before_write().await?;
-        self.inner.apply(batch).await
+        let range = batch.entries().range();
+        let what = format!("apply {}..{}", range.start, range.end);
+        let number = self.faults.before_write(&what).await?;
+        let responses = self.inner.apply(batch).await?;
+        self.faults.after_write(number, &what).await?;
+        Ok(responses)
     }
 
     fn build_snapshot(&mut self) -> BoxFuture<'static, io::Result<SnapshotMeta<C>>> {
@@ -38,8 +42,10 @@ impl<C: TypeConfig, S: RaftStateMachine<C> + Sync> RaftStateMachine<C> for Fault
         let building = self.inner.build_snapshot();
         let faults = self.faults.clone();
         Box::pin(async move {
-            faults.before_write().await?;
-            building.await
+            let number = faults.before_write("snapshot").await?;
+            let meta = building.await?;
+            faults.after_write(number, "snapshot").await?;
+            Ok(meta)
         })
     }
 
@@ -48,7 +54,9 @@ impl<C: TypeConfig, S: RaftStateMachine<C> + Sync> RaftStateMachine<C> for Fault
     }
 
     async fn install_snapshot(&mut self, snapshot: Snapshot<C>) -> io::Result<()> {
-        self.faults.before_write().await?;
-        self.inner.install_snapshot(snapshot).await
+        let what = format!("install snapshot {}", snapshot.meta.last);
+        let number = self.faults.before_write(&what).await?;
+        self.inner.install_snapshot(snapshot).await?;
+        self.faults.after_write(number, &what).await
     }
 }

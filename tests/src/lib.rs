@@ -13,6 +13,7 @@
 
 #![forbid(unsafe_code)]
 
+mod any_runtime;
 mod client;
 mod cluster;
 pub mod conformance;
@@ -30,6 +31,7 @@ pub mod scenario;
 pub mod simulation;
 mod store_faults;
 
+pub use any_runtime::{AnyRuntime, Notes};
 pub use client::{Client, Outcome, put};
 pub use cluster::{Cluster, ClusterOptions, StateKind};
 pub use eventually::{eventually, eventually_within};

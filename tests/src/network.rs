@@ -1,6 +1,7 @@
 //! `MemNetwork`: messages and snapshots between nodes of one process, with faults on demand.
 
 mod link;
+mod summary;
 mod transfer;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -17,6 +18,9 @@ use openconsensus::{
 };
 use tokio::sync::{mpsc, watch};
 
+use summary::Summaries;
+
+use crate::any_runtime::AnyRuntime;
 use crate::conformance::Receiver;
 
 /// A network in memory. Cheap to clone; all clones are one network.
@@ -88,6 +92,7 @@ pub struct Traffic {
 }
 
 struct Hub<C: TypeConfig> {
+    runtime: AnyRuntime,
     seed: u64,
     state: Mutex<HubState<C>>,
     /// Changes with every cut, connection and disconnection: transfers look whether they are concerned.
@@ -118,6 +123,11 @@ struct Connected<C: TypeConfig> {
 impl<C: TypeConfig> MemNetwork<C> {
     /// A network without nodes and without faults. `seed` decides which messages later faults strike.
     pub fn new(seed: u64) -> Self {
+        Self::on(AnyRuntime::tokio(), seed)
+    }
+
+    /// As [`new`](Self::new), on another runtime than tokio: its tasks deliver, and its clock delays.
+    pub fn on(runtime: AnyRuntime, seed: u64) -> Self {
         let state = HubState {
             nodes: BTreeMap::new(),
             connections: 0,
@@ -129,7 +139,8 @@ impl<C: TypeConfig> MemNetwork<C> {
             links: BTreeMap::new(),
             traffic: Traffic::default(),
         };
-        Self { hub: Arc::new(Hub { seed, state: Mutex::new(state), changes: watch::Sender::new(0) }) }
+        let changes = watch::Sender::new(0);
+        Self { hub: Arc::new(Hub { runtime, seed, state: Mutex::new(state), changes }) }
     }
 
     /// The network as node `id` sees it, to be handed to [`Raft::start`].
@@ -258,6 +269,7 @@ impl<C: TypeConfig> fmt::Debug for MemNetworkNode<C> {
 impl<C: TypeConfig> RaftNetwork<C> for MemNetworkNode<C> {
     fn send(&self, peer: C::NodeId, _node: Option<&C::Node>, messages: Vec<Message<C>>) {
         let link = (self.id, peer);
+        self.hub.runtime.note(format_args!("{} -> {peer}: {}", self.id, Summaries(&messages)));
         let mut state = self.hub.lock();
         state.traffic.sent += messages.len() as u64;
         if state.is_cut(link) {
@@ -265,7 +277,7 @@ impl<C: TypeConfig> RaftNetwork<C> for MemNetworkNode<C> {
             return;
         }
         let queue = state.links.entry(link).or_insert_with(|| link::spawn(self.hub.clone(), link));
-        // A link ends only with the tokio runtime: then nobody is left to care.
+        // A link ends only with the runtime: then nobody is left to care.
         let _ = queue.send(messages);
     }
 

@@ -2,12 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use openconsensus::{Message, TypeConfig};
+use openconsensus::{AsyncRuntime, Message, TypeConfig};
 use tokio::sync::mpsc;
-use tokio::time::{Instant, sleep_until};
 
+use super::summary::Summaries;
 use super::{Hub, LinkFaults, LinkId};
 
 /// More than this many messages are never under way on one link; what comes on top is lost.
@@ -20,8 +20,9 @@ pub(super) fn spawn<C: TypeConfig>(
 ) -> mpsc::UnboundedSender<Vec<Message<C>>> {
     let (sender, arriving) = mpsc::unbounded_channel();
     let random = fastrand::Rng::with_seed(hub.link_seed(link));
-    let queue = Queue { random, ..Queue::new(Instant::now()) };
-    tokio::spawn(deliver_loop(hub, link, arriving, queue));
+    let queue = Queue { random, ..Queue::new(hub.runtime.now()) };
+    let runtime = hub.runtime.clone();
+    runtime.spawn(deliver_loop(hub, link, arriving, queue));
     sender
 }
 
@@ -31,6 +32,7 @@ async fn deliver_loop<C: TypeConfig>(
     mut arriving: mpsc::UnboundedReceiver<Vec<Message<C>>>,
     mut queue: Queue<C>,
 ) {
+    let runtime = hub.runtime.clone();
     loop {
         let next = queue.next_at();
         tokio::select! {
@@ -38,13 +40,13 @@ async fn deliver_loop<C: TypeConfig>(
             messages = arriving.recv() => {
                 let Some(messages) = messages else { return };
                 let faults = hub.lock().faults_of(link);
-                let lost = queue.add(Instant::now(), &faults, messages);
+                let lost = queue.add(runtime.now(), &faults, messages);
                 hub.lock().traffic.dropped += lost;
             }
-            () = sleep_until(next.unwrap_or_else(Instant::now)), if next.is_some() => {}
+            () = runtime.sleep_until(next.unwrap_or_else(|| runtime.now())), if next.is_some() => {}
         }
         // One after the other, so that nothing overtakes; waits where the receiver makes its senders wait.
-        while let Some(messages) = queue.take_due(Instant::now()) {
+        while let Some(messages) = queue.take_due(runtime.now()) {
             deliver(&hub, link, messages).await;
         }
     }
@@ -65,6 +67,8 @@ async fn deliver<C: TypeConfig>(hub: &Hub<C>, link: LinkId<C>, messages: Vec<Mes
             Some(Some(_)) => traffic.delivered += count,
             Some(None) | None => traffic.dropped += count,
         }
+        let fate = if let Some(Some(_)) = &receiver { "arrives" } else { "is lost" };
+        hub.runtime.note(format_args!("{from} -> {to}: {} {fate}", Summaries(&messages)));
         (receiver, state.nodes.get(&from).map(|node| node.receiver.clone()))
     };
     match receiver {

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use openconsensus::{
-    AnyError, InstallSnapshot, InstallSnapshotResponse, NetworkError, SnapshotStream, TypeConfig,
+    AnyError, AsyncRuntime, InstallSnapshot, InstallSnapshotResponse, NetworkError, SnapshotStream, TypeConfig,
     snapshot_stream,
 };
 use tokio::sync::{mpsc, oneshot};
@@ -30,11 +30,13 @@ pub(super) async fn run<C: TypeConfig>(
 ) -> Result<InstallSnapshotResponse, NetworkError> {
     let ended = Connection::open(hub.clone(), link)?;
     hub.lock().traffic.snapshots_started += 1;
+    hub.runtime.note(format_args!("{} -> {}: snapshot {} begins", link.0, link.1, request.meta.last));
     let result = tokio::select! {
         biased;
         () = ended.broken() => Err(aborted("the connection broke")),
         result = transfer(&hub, link, request, data) => result,
     };
+    hub.runtime.note(format_args!("{} -> {}: snapshot ends: {result:?}", link.0, link.1));
     let mut state = hub.lock();
     match result {
         Ok(_) => state.traffic.snapshots_answered += 1,
@@ -56,7 +58,7 @@ async fn transfer<C: TypeConfig>(
     };
     // The receiving side is a task of its own, as on another machine: it outlives the sender, and sees its stream
     // break when the sender is gone.
-    tokio::spawn(async move {
+    hub.runtime.spawn(async move {
         let response = receiver.receive_snapshot(request, stream_of(arriving)).await;
         // Nobody waits any more if the sender has given up.
         let _ = answer.send(response);
@@ -81,7 +83,7 @@ async fn send_pieces<C: TypeConfig>(
             let faults = hub.lock().snapshot_faults.clone();
             let part = chunk.split_to(chunk.len().min(faults.chunk_bytes.unwrap_or(usize::MAX).max(1)));
             if !faults.chunk_delay.is_zero() {
-                tokio::time::sleep(faults.chunk_delay).await; // paces the chunks
+                hub.runtime.let_pass(faults.chunk_delay).await;
             }
             if faults.break_after_bytes.is_some_and(|limit| limit <= passed) {
                 return Err(aborted("the connection broke"));

@@ -1,0 +1,48 @@
+//! Messages in the words of a reader, for traces.
+
+use std::fmt;
+
+use openconsensus::{AppendResult, Body, Message, TypeConfig};
+
+/// Several messages in one line.
+pub(super) struct Summaries<'a, C: TypeConfig>(pub(super) &'a [Message<C>]);
+
+impl<C: TypeConfig> fmt::Display for Summaries<'_, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, message) in self.0.iter().enumerate() {
+            if 0 < place {
+                f.write_str("; ")?;
+            }
+            write!(f, "t{} ", message.term)?;
+            write_body(f, &message.body)?;
+        }
+        Ok(())
+    }
+}
+
+fn write_body<C: TypeConfig>(f: &mut fmt::Formatter<'_>, body: &Body<C>) -> fmt::Result {
+    match body {
+        Body::VoteRequest { kind, campaign, last } => {
+            write!(f, "vote request {kind:?} #{campaign} last {last}")
+        }
+        Body::VoteResponse { kind, campaign, granted } => {
+            write!(f, "vote response {kind:?} #{campaign} {}", if *granted { "granted" } else { "refused" })
+        }
+        Body::Append { prev, entries, commit } => {
+            write!(f, "append prev {prev}, {} entries, commit {commit}", entries.len())
+        }
+        Body::AppendResponse { result: AppendResult::Matched { matched } } => write!(f, "matched {matched}"),
+        Body::AppendResponse { result: AppendResult::Conflict { rejected, hint } } => {
+            write!(f, "conflict at {rejected}, hint {hint}")
+        }
+        Body::AppendResponse { result: AppendResult::StaleTerm } => f.write_str("stale term"),
+        Body::Heartbeat { round, commit } => write!(f, "heartbeat #{round} commit {commit}"),
+        Body::HeartbeatResponse { round } => write!(f, "heartbeat response #{round}"),
+        Body::Commit { commit } => write!(f, "commit {commit}"),
+        Body::ReadRequest { read } => write!(f, "read request #{read}"),
+        Body::ReadResponse { read, index } => write!(f, "read response #{read} index {index}"),
+        Body::TimeoutNow => f.write_str("timeout now"),
+        // The enum may grow; what is unknown here is shown as it shows itself.
+        other => write!(f, "{other:?}"),
+    }
+}
