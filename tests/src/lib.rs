@@ -9,6 +9,8 @@
 //! - [`engines`] holds pure engines in virtual time; [`scenario`] plays stories about them that are written as text.
 //! - [`simulation`] runs many engines under one seed, with everything that can go wrong, and finds the few events that a
 //!   violation needs.
+//! - [`sim_runtime`] runs whole nodes on one thread in virtual time, so that every run can be repeated: for the driver, and
+//!   for an application's own state machine and store.
 //! - [`linearizability`] checks whether what clients saw is what one copy of the state could have answered.
 
 #![forbid(unsafe_code)]
@@ -28,6 +30,7 @@ mod network;
 mod register;
 mod runtime;
 pub mod scenario;
+pub mod sim_runtime;
 pub mod simulation;
 mod store_faults;
 

@@ -1,0 +1,148 @@
+//! Clients of a `SimCluster`: writes and linearizable reads that find their way.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures::channel::oneshot;
+use futures::future::{Either, select};
+use openconsensus::{AsyncRuntime, LogId, MaybeSend, TypeConfig, WriteError};
+
+use super::application::SimApplication;
+use super::cluster::SimCluster;
+use crate::client::Outcome;
+
+/// How long a client looks for a leader before it gives up.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long it waits before it asks the next node.
+const PAUSE: Duration = Duration::from_millis(10);
+
+/// How long a client waits for the answer to one request.
+const ANSWER_PATIENCE: Duration = Duration::from_secs(5);
+
+type Response<A> = <<A as SimApplication>::Types as TypeConfig>::Response;
+type Command<A> = <<A as SimApplication>::Types as TypeConfig>::Command;
+
+impl<A: SimApplication> SimCluster<A> {
+    /// Writes through whoever leads. Tried again only where it is certain that nothing was done, for 20 seconds of virtual
+    /// time at most. Who is not answered within 5 seconds, because its node is killed or paused, say, knows nothing.
+    pub async fn write(&self, command: Command<A>) -> Outcome<Response<A>>
+    where
+        Command<A>: Clone,
+    {
+        self.write_within(command, ANSWER_PATIENCE).await
+    }
+
+    /// As [`write`](Self::write), but waits only for `answer_patience` for the answer of one node.
+    pub async fn write_within(&self, command: Command<A>, answer_patience: Duration) -> Outcome<Response<A>>
+    where
+        Command<A>: Clone,
+    {
+        let world = self.world();
+        let deadline = world.elapsed() + PATIENCE;
+        let mut leader = None;
+        while world.elapsed() < deadline {
+            let Some(id) = leader.take().or_else(|| self.some_node()) else {
+                world.let_pass(PAUSE).await;
+                continue;
+            };
+            match self.write_at(id, command.clone(), answer_patience).await {
+                Ok(response) => return Outcome::Applied(response),
+                Err(WriteError::NotLeader { leader: hint }) => {
+                    leader = hint.map(|hint| hint.id).filter(|hint| *hint != id);
+                    world.let_pass(PAUSE).await;
+                }
+                // Nothing was done: another node may do it.
+                Err(WriteError::Dropped | WriteError::Fatal(_)) => world.let_pass(PAUSE).await,
+                Err(WriteError::TooLarge { .. }) => return Outcome::Absent,
+                Err(WriteError::Unknown { .. }) => return Outcome::Unknown,
+                Err(error) => panic!("a client must know what to make of {error}"),
+            }
+        }
+        Outcome::Absent
+    }
+
+    /// One attempt to write at node `id`. [`WriteError::Unknown`] when it is killed meanwhile or does not answer.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Raft::write`](openconsensus::Raft::write); [`WriteError::NotLeader`] when it does not run.
+    pub async fn write_at(
+        &self,
+        id: u64,
+        command: Command<A>,
+        answer_patience: Duration,
+    ) -> Result<Response<A>, WriteError<A::Types>> {
+        let Some(node) = self.running_node(id) else { return Err(WriteError::NotLeader { leader: None }) };
+        let raft = node.raft;
+        let answer = self.ask(answer_patience, async move { raft.write(command).await }).await;
+        let unknown = Err(WriteError::Unknown { log_id: LogId::ZERO });
+        match answer {
+            // Nobody can tell what a killed process has done before.
+            Some(Err(_)) if node.runtime.is_killed() => unknown,
+            Some(answer) => answer,
+            None => unknown,
+        }
+    }
+
+    /// Confirms with node `id` that it may be read from, and returns the reader of its state: it has every write that was
+    /// acknowledged before the call. `None` when it does not run, or does not confirm it.
+    pub async fn read(&self, id: u64) -> Option<A::Reader> {
+        let node = self.running_node(id)?;
+        let raft = node.raft;
+        self.ask(ANSWER_PATIENCE, async move { raft.read().await }).await?.ok()?;
+        Some(node.reader)
+    }
+
+    /// Some node that runs; the seed chooses which.
+    pub fn some_node(&self) -> Option<u64> {
+        let running = self.running();
+        let place = self.world().random() as usize;
+        (!running.is_empty()).then(|| running[place % running.len()])
+    }
+
+    /// What `request` returns, if it does within `patience`. It goes on in any case: every request must be answered some
+    /// day, whether somebody waits for it or not.
+    pub(super) async fn ask<T: MaybeSend + 'static>(
+        &self,
+        patience: Duration,
+        request: impl Future<Output = T> + MaybeSend + 'static,
+    ) -> Option<T> {
+        let (reply, answer) = oneshot::channel();
+        let open = Open::new(self.shared.open_requests.clone());
+        self.world().spawn(async move {
+            let result = request.await;
+            drop(open);
+            // Who asked may have given up.
+            let _ = reply.send(result);
+        });
+        let too_late = std::pin::pin!(self.world().let_pass(patience));
+        match select(answer, too_late).await {
+            Either::Left((answer, _)) => answer.ok(),
+            Either::Right(((), _)) => None,
+        }
+    }
+
+    /// How many requests no node has answered yet.
+    pub fn open_requests(&self) -> u64 {
+        self.shared.open_requests.load(Ordering::SeqCst)
+    }
+}
+
+/// A request that is not answered yet.
+struct Open(Arc<AtomicU64>);
+
+impl Open {
+    fn new(count: Arc<AtomicU64>) -> Self {
+        count.fetch_add(1, Ordering::SeqCst);
+        Self(count)
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
+}

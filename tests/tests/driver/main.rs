@@ -1,0 +1,3 @@
+//! The real driver in simulations: the executor itself, and whole clusters on it.
+
+mod churn;
