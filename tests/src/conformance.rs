@@ -5,6 +5,7 @@
 //! | [`RaftLogStorage`](openconsensus::RaftLogStorage) and its reader | [`check_log_storage`] | [`LogStorageFactory`] |
 //! | [`RaftStateMachine`](openconsensus::RaftStateMachine) | [`check_state_machine`] | [`StateMachineFactory`] |
 //! | [`RaftNetwork`](openconsensus::RaftNetwork) and its receiving side | [`check_network`] | [`NetworkFactory`] |
+//! | [`AsyncRuntime`](openconsensus::AsyncRuntime) | [`check_runtime`] | a function that returns one for each node |
 //!
 //! Each suite runs all of its checks, also when some fail, and returns a [`Report`]. Each check names itself and the
 //! sentence of the contract that it holds the part against; a failure says what was seen and what would be right. What a
@@ -56,6 +57,7 @@
 mod log_storage;
 mod network;
 mod report;
+mod runtime;
 mod samples;
 mod state_machine;
 mod verdict;
@@ -63,5 +65,6 @@ mod verdict;
 pub use log_storage::{LogStorageFactory, check_log_storage};
 pub use network::{NetworkFactory, NetworkLimits, Receiver, Started, check_network};
 pub use report::{Outcome, Report, Verdict};
+pub use runtime::{RuntimeLimits, check_runtime, check_runtime_within};
 pub use samples::{KvSamples, Samples};
 pub use state_machine::{StateMachineFactory, check_state_machine};

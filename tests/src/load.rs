@@ -27,7 +27,7 @@ impl Load {
             let history = load.history.clone();
             let is_stopping = load.is_stopping.clone();
             let prefix = format!("{prefix}/{writer}");
-            load.writers.spawn(async move {
+            let writer = async move {
                 let mut count = 0_u64;
                 while !is_stopping.load(Ordering::Relaxed) {
                     count += 1;
@@ -35,7 +35,11 @@ impl Load {
                     let outcome = client.write(put(&key, History::value_of(&key))).await;
                     history.record(&key, &outcome);
                 }
-            });
+            };
+            #[cfg(not(feature = "single-threaded"))]
+            load.writers.spawn(writer);
+            #[cfg(feature = "single-threaded")]
+            load.writers.spawn_local(writer);
         }
         load
     }

@@ -58,7 +58,10 @@ impl AsyncRuntime for CrashRuntime {
             return;
         }
         tasks.running.retain(|task| !task.is_finished());
+        #[cfg(not(feature = "single-threaded"))]
         tasks.running.push(tokio::spawn(task));
+        #[cfg(feature = "single-threaded")]
+        tasks.running.push(tokio::task::spawn_local(task));
     }
 
     fn now(&self) -> Instant {

@@ -134,7 +134,7 @@ impl Report {
 }
 
 /// Resolves after `limit`, on any executor, unless the second value is dropped before.
-fn alarm(limit: Duration) -> (oneshot::Receiver<()>, mpsc::Sender<()>) {
+pub(super) fn alarm(limit: Duration) -> (oneshot::Receiver<()>, mpsc::Sender<()>) {
     let (fire, fired) = oneshot::channel();
     let (running, stopped) = mpsc::channel();
     std::thread::spawn(move || {

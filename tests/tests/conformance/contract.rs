@@ -5,7 +5,10 @@ use std::path::Path;
 
 use futures::executor::block_on;
 use openconsensus_tests::MemNetwork;
-use openconsensus_tests::conformance::{Report, check_log_storage, check_network, check_state_machine};
+use openconsensus_tests::conformance::{
+    Report, check_log_storage, check_network, check_runtime, check_state_machine,
+};
+use openconsensus_tests::sim_runtime::{NodeClock, Sim};
 
 use crate::memstore::{MemLogs, MemStateMachines};
 use crate::networks::InMemory;
@@ -28,6 +31,14 @@ const EXCUSED: &[(&str, &str)] = &[
         "To read the state beside it, keep a handle of your own to what it stores, and call \
          [`Raft::read`](crate::Raft::read) first.",
         "is advice to the application",
+    ),
+    (
+        "It is a value, not a set of static functions, so that a simulation can give each node its own clock.",
+        "says why",
+    ),
+    (
+        "It seeds the election timeouts; a simulation returns one of its own so that a run can be repeated.",
+        "says why",
     ),
 ];
 
@@ -116,4 +127,12 @@ async fn every_sentence_about_networks_is_checked() {
     let report = check_network(&InMemory { network: MemNetwork::new(1) }).await;
     let others = [("network.rs", "pub enum NetworkError")];
     check(&report, "network.rs", &["pub trait RaftNetwork<"], &others);
+}
+
+#[test]
+fn every_sentence_about_runtimes_is_checked() {
+    let sim = Sim::new(1);
+    let world = sim.world();
+    let report = sim.run(check_runtime(|| world.process("node", NodeClock::exact())));
+    check(&report, "runtime.rs", &["pub trait AsyncRuntime"], &[]);
 }
