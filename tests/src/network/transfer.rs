@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use futures::{StreamExt, stream};
 use openconsensus::{
-    AnyError, AsyncRuntime, InstallSnapshot, InstallSnapshotResponse, NetworkError, SnapshotStream, TypeConfig,
-    snapshot_stream,
+    AnyError, AsyncRuntime, InstallSnapshot, InstallSnapshotResponse, NetworkError, SnapshotStream,
+    TypeConfig, snapshot_stream,
 };
 use tokio::sync::{mpsc, oneshot};
 

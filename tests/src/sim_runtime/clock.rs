@@ -44,7 +44,7 @@ impl NodeClock {
 
     fn rate(&self) -> u128 {
         let rate = MILLION as i128 + i128::from(self.drift_ppm);
-        assert!(100_000 <= rate && rate <= 2_000_000, "a drift of {} ppm is out of range", self.drift_ppm);
+        assert!((100_000..=2_000_000).contains(&rate), "a drift of {} ppm is out of range", self.drift_ppm);
         rate.unsigned_abs()
     }
 }

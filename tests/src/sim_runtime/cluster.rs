@@ -154,7 +154,8 @@ impl<A: SimApplication> SimCluster<A> {
     ///
     /// When it runs already, or does not start.
     pub async fn start(&self, id: u64) {
-        let runs = self.try_start(id).await.unwrap_or_else(|error| panic!("node {id} does not start: {error}"));
+        let runs =
+            self.try_start(id).await.unwrap_or_else(|error| panic!("node {id} does not start: {error}"));
         assert!(runs, "node {id} was killed while it started");
     }
 

@@ -327,7 +327,9 @@ impl<A: SimApplication> Chaos<'_, A> {
             3 => MembershipChange::Promote([node].into()),
             4 => MembershipChange::Demote([node].into()),
             5 => MembershipChange::Remove([node].into()),
-            _ => MembershipChange::SetVoters(nodes.into_iter().filter(|_| self.random.u8(0..3) != 0).collect()),
+            _ => {
+                MembershipChange::SetVoters(nodes.into_iter().filter(|_| self.random.u8(0..3) != 0).collect())
+            }
         };
         self.cluster.world().note(format_args!("asked for: {change:?}"));
         for id in self.cluster.running() {

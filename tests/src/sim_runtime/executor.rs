@@ -14,7 +14,7 @@ use openconsensus::BoxFuture;
 use super::trace::{Trace, TraceText};
 
 /// More decisions than this without any time passing mean that tasks wake each other for ever.
-const DECISIONS_AT_ONCE_MAX: u64 = 2_000_000;
+const DECISIONS_AT_ONCE_MAX: u64 = 200_000;
 
 /// How long, in real time, a simulation in which nothing can happen any more waits for a thread outside of it.
 const OUTSIDE_PATIENCE: Duration = Duration::from_millis(500);
@@ -33,7 +33,7 @@ pub(super) struct Executor {
     /// Some moment to count from. It is never compared with anything outside.
     pub(super) origin: Instant,
     /// Nanoseconds of true time since the beginning. Beside the state, because clocks are read all the time.
-    elapsed: AtomicU64,
+    elapsed: Arc<AtomicU64>,
     state: Mutex<State>,
     ready: Arc<Ready>,
 }
@@ -131,7 +131,7 @@ impl Executor {
         Arc::new(Self {
             seed,
             origin: Instant::now(),
-            elapsed: AtomicU64::new(0),
+            elapsed: Arc::default(),
             state: Mutex::new(state),
             ready: Arc::default(),
         })
@@ -233,6 +233,12 @@ impl Executor {
         Duration::from_nanos(self.elapsed.load(Ordering::Relaxed))
     }
 
+    /// Shows [`elapsed`](Self::elapsed), also to other threads.
+    pub(super) fn clock(&self) -> impl Fn() -> Duration + Send + Sync + 'static + use<> {
+        let elapsed = self.elapsed.clone();
+        move || Duration::from_nanos(elapsed.load(Ordering::Relaxed))
+    }
+
     pub(super) fn add_process(&self, name: String) -> ProcessId {
         let mut state = self.lock();
         state.processes.push(Process { name, is_killed: false, is_paused: false, held: Vec::new() });
@@ -282,7 +288,12 @@ impl Executor {
     }
 
     /// Arms a timer or gives it another waker; `None` when it has gone off.
-    pub(super) fn arm(&self, at: Duration, key: Option<(Duration, u64)>, waker: &Waker) -> Option<(Duration, u64)> {
+    pub(super) fn arm(
+        &self,
+        at: Duration,
+        key: Option<(Duration, u64)>,
+        waker: &Waker,
+    ) -> Option<(Duration, u64)> {
         if at <= self.elapsed() {
             return None;
         }

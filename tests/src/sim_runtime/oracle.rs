@@ -5,8 +5,8 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openconsensus::{
-    AppliedState, ApplyBatch, BoxFuture, Counters, Fatal, Index, LogId, MaybeSync, MetricsWatch, Payload, RaftMetrics,
-    RaftStateMachine, RoleName, Snapshot, SnapshotMeta, Term, TypeConfig,
+    AppliedState, ApplyBatch, BoxFuture, Counters, Fatal, Index, LogId, MaybeSync, MetricsWatch, Payload,
+    RaftMetrics, RaftStateMachine, RoleName, Snapshot, SnapshotMeta, Term, TypeConfig,
 };
 
 /// What has happened in a cluster so far: a simulation in which one of these stays zero does not test what it says.
@@ -173,7 +173,8 @@ impl Oracle {
         }
         if after.committed < after.applied.index {
             let (applied, committed) = (after.applied.index, after.committed);
-            seen.violations.push(format!("node {id} has applied {applied}, but only {committed} is committed"));
+            seen.violations
+                .push(format!("node {id} has applied {applied}, but only {committed} is committed"));
         }
     }
 
@@ -223,7 +224,8 @@ impl<C: TypeConfig, S: RaftStateMachine<C> + MaybeSync> RaftStateMachine<C> for 
         let responses = self.inner.apply(batch).await?;
         if responses.len() != commands {
             let (node, responses) = (self.node, responses.len());
-            self.oracle.report(format!("node {node} has answered {commands} commands with {responses} responses"));
+            self.oracle
+                .report(format!("node {node} has answered {commands} commands with {responses} responses"));
         }
         let mut next = responses.iter();
         for entry in entries.iter() {

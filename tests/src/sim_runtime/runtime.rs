@@ -159,6 +159,11 @@ impl SimRuntime {
         self.executor.elapsed()
     }
 
+    /// Shows [`elapsed`](Self::elapsed): the clock for a [`Recorder`](crate::linearizability::Recorder).
+    pub fn clock(&self) -> impl Fn() -> Duration + Send + Sync + 'static + use<> {
+        self.executor.clock()
+    }
+
     /// The same process for those who do not care what runs them. What they note is added to the trace.
     pub fn any(&self) -> AnyRuntime {
         AnyRuntime::with_notes(self.clone(), self.clone())

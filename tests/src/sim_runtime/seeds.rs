@@ -73,15 +73,21 @@ pub fn run_seed(seed: u64, simulation: impl Fn(&Sim)) -> Result<SeedRun, SeedFai
         Ok(_) | Err(_) => TraceText::Events,
     };
     let (again, _, trace) = attempt(seed, text, &simulation);
-    let trace =
-        if again == run { trace } else { format!("{trace}the repetition was another run: {again:?}, {run:?}\n") };
+    let trace = if again == run {
+        trace
+    } else {
+        format!("{trace}the repetition was another run: {again:?}, {run:?}\n")
+    };
     Err(SeedFailure { run, panic, trace })
 }
 
 /// Insists that a seed does the same once more.
 fn check_repeats(run: SeedRun, simulation: impl Fn(&Sim)) {
     let (again, ..) = attempt(run.seed, TraceText::None, simulation);
-    assert_eq!(again, run, "the same seed has done something else: something but the seed decides what happens");
+    assert_eq!(
+        again, run,
+        "the same seed has done something else: something but the seed decides what happens"
+    );
 }
 
 fn attempt(seed: u64, text: TraceText, simulation: impl Fn(&Sim)) -> (SeedRun, Option<String>, String) {

@@ -46,10 +46,9 @@ impl Default for WorkloadOptions {
 impl KvWorkload {
     /// Starts the clients.
     pub fn start(cluster: &SimCluster<KvApplication>, options: WorkloadOptions) -> Self {
-        let clock = cluster.world().clone();
         let workload = Self {
             cluster: cluster.clone(),
-            recorder: Recorder::with_clock(move || clock.elapsed()),
+            recorder: Recorder::with_clock(cluster.world().clock()),
             is_over: Arc::default(),
             running: Arc::new(AtomicU64::new(options.clients)),
         };
@@ -137,10 +136,9 @@ impl Client {
             return;
         };
         self.last_read[key] = reader.get(&name).map(text);
-        self.cluster.world().note(format_args!(
-            "client {} reads {name} at n{node}: {:?}",
-            self.number, self.last_read[key]
-        ));
+        self.cluster
+            .world()
+            .note(format_args!("client {} reads {name} at n{node}: {:?}", self.number, self.last_read[key]));
         call.returned(KvResponse::Value(self.last_read[key].clone()));
     }
 

@@ -1,3 +1,6 @@
-//! The real driver in simulations: the executor itself, and whole clusters on it.
+//! The real driver in simulations: the executor itself, whole clusters on it, and mistakes that they must find.
 
 mod churn;
+mod example;
+mod executor;
+mod mistakes;
