@@ -12,6 +12,7 @@ use crate::Error;
 use crate::cluster::Cluster;
 use crate::fault::Fault;
 use crate::load::{KvHistory, Load, Reads};
+use crate::seen::Seen;
 use crate::summary::Summary;
 
 /// How many nodes there are.
@@ -25,6 +26,9 @@ const FAULT_MS: std::ops::Range<u64> = 100..2_500;
 
 /// Between a healing and the next fault, in milliseconds: sometimes there is hardly time to breathe.
 const CALM_MS: std::ops::Range<u64> = 0..600;
+
+/// A campaign of this length has injected each fault at least once, and must have seen what comes of them.
+const LONG: Duration = Duration::from_secs(100);
 
 /// The name of the history in the folder of a campaign.
 const HISTORY: &str = "history.jsonl";
@@ -95,7 +99,15 @@ impl Campaign {
         if cluster.has_logged("panicked at") {
             return Err(failed("a node has panicked: see the logs".into(), Some(report)));
         }
-        Ok(log.summary(self.seed, &history, keys, report))
+        let seen = cluster.seen().clone();
+        if LONG <= self.duration && !seen.missing().is_empty() {
+            let missing = seen.missing().join(", ");
+            return Err(failed(
+                format!("the campaign tests less than it should: no {missing}"),
+                Some(report),
+            ));
+        }
+        Ok(log.summary(self.seed, &history, keys, seen, report))
     }
 
     /// All that happens to the cluster while its clients are at work, and what must hold in the end. Returns how many
@@ -128,6 +140,8 @@ impl Campaign {
             }
             let hold = Duration::from_millis(rng.u64(FAULT_MS));
             tokio::time::sleep(hold).await; // paces the faults
+            // What a process has counted is gone when it is killed, so this is the time to ask.
+            cluster.look().await;
             let healed = load.now();
             log.held_until(healed);
             cluster.heal()?;
@@ -136,6 +150,7 @@ impl Campaign {
             }
             log.after_healing.push(load.now() - healed);
             cluster.restore_members(RECOVERY_TIMEOUT).await?;
+            cluster.look().await;
             cluster.check_running()?;
             tokio::time::sleep(Duration::from_millis(rng.u64(CALM_MS))).await; // paces the faults
         }
@@ -171,7 +186,7 @@ impl Log {
         }
     }
 
-    fn summary(self, seed: u64, history: &KvHistory, keys: u64, report: Report) -> Summary {
+    fn summary(self, seed: u64, history: &KvHistory, keys: u64, seen: Seen, report: Report) -> Summary {
         let operations = history.operations();
         let end = operations.iter().filter_map(|operation| operation.ended).map(|ended| ended.at_ns).max();
         Summary {
@@ -190,6 +205,7 @@ impl Log {
                 .collect(),
             after_healing: self.after_healing,
             keys,
+            seen,
             report,
         }
     }

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::Error;
 use crate::link::{Link, LinkState};
+use crate::seen::Seen;
 
 /// How long a node may take to tell its status.
 const STATUS_TIMEOUT: Duration = Duration::from_secs(1);
@@ -34,11 +35,11 @@ const SETTINGS: [&str; 8] = [
     "--election-timeout-ms",
     "200",
     "--snapshot-after",
-    "300",
-    "--log-keep-entries",
-    "50",
-    "--log-hold-entries",
     "100",
+    "--log-keep-entries",
+    "10",
+    "--log-hold-entries",
+    "20",
 ];
 
 #[derive(Debug)]
@@ -59,6 +60,7 @@ pub struct Cluster {
     client: Client,
     /// Whether somebody may not be a voter.
     are_members_changed: bool,
+    seen: Seen,
 }
 
 impl Cluster {
@@ -82,6 +84,7 @@ impl Cluster {
             links: BTreeMap::new(),
             client: Client::new(Vec::new(), options),
             are_members_changed: false,
+            seen: Seen::default(),
         };
         for attempt in 1.. {
             cluster.begin(folder, count, attempt).await?;
@@ -220,11 +223,11 @@ impl Cluster {
         while Instant::now() < deadline {
             self.check_running()?;
             match self.restore_some(&client).await {
-                Ok(true) => {
+                Ok(None) => {
                     self.are_members_changed = false;
                     return Ok(());
                 }
-                Ok(false) => {}
+                Ok(Some(promoted)) => self.seen.members_restored += promoted,
                 Err(error) => last = error.to_string(),
             }
             tokio::time::sleep(POLL_INTERVAL).await; // paces the attempts
@@ -232,22 +235,22 @@ impl Cluster {
         Err(format!("the nodes were not made members again within {timeout:?}: {last}"))
     }
 
-    /// One step towards all nodes being voters. Whether they are.
-    async fn restore_some(&self, client: &Client) -> Result<bool, ClientError> {
+    /// One step towards all nodes being voters: how many have become voters by it. `None` when all are.
+    async fn restore_some(&self, client: &Client) -> Result<Option<u64>, ClientError> {
         let membership = client.member_list().await?;
         let kind =
             |id: u64| membership.members.iter().find(|member| member.id == id).map(|member| &*member.kind);
         if let Some((id, node)) = self.nodes.iter().find(|(id, _)| kind(**id).is_none()) {
             client.member_add(*id, &node.address.to_string(), None).await?;
-            return Ok(false);
+            return Ok(Some(0));
         }
         let learners: Vec<u64> =
             self.ids().into_iter().filter(|id| kind(*id).is_some_and(|kind| kind != "voter")).collect();
         if learners.is_empty() {
-            return Ok(!membership.joint);
+            return Ok(membership.joint.then_some(0));
         }
         client.member_promote(&learners).await?;
-        Ok(false)
+        Ok(Some(learners.len() as u64))
     }
 
     /// What the links do from nodes to nodes, in this direction.
@@ -293,6 +296,17 @@ impl Cluster {
             .values()
             .find(|status| status.role == "leader" && status.term == term)
             .map(|status| status.id)
+    }
+
+    /// Takes in what all nodes tell of themselves, if they can.
+    pub async fn look(&mut self) {
+        let statuses = self.statuses().await;
+        self.seen.look(statuses.into_values());
+    }
+
+    /// What was seen in all looks.
+    pub fn seen(&self) -> &Seen {
+        &self.seen
     }
 
     async fn statuses(&self) -> BTreeMap<u64, NodeStatus> {

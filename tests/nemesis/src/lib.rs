@@ -18,6 +18,7 @@ mod cluster;
 mod fault;
 mod link;
 mod load;
+mod seen;
 mod summary;
 
 pub use campaign::{Campaign, Failed, recheck};
@@ -25,6 +26,7 @@ pub use cluster::Cluster;
 pub use fault::Fault;
 pub use link::{Link, LinkState};
 pub use load::{KvHistory, Load, Reads};
+pub use seen::Seen;
 pub use summary::Summary;
 
 /// An error in words: what went wrong in the world around the campaign, or what the campaign has found.

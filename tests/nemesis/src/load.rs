@@ -19,7 +19,13 @@ pub type KvHistory = History<KvRequest, KvResponse>;
 const TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// How long a client rests between two operations, at most.
-const PAUSE_MS_MAX: u64 = 15;
+const PAUSE_MS_MAX: u64 = 20;
+
+/// The clients that read at one node have numbers from here on.
+const READERS: u64 = 101;
+
+/// The readers of the end have numbers from here on.
+const LAST_READERS: u64 = 201;
 
 /// How many keys are in use at one time. Few, so that clients meet.
 const KEYS: u64 = 8;
@@ -57,7 +63,9 @@ struct Shared {
 }
 
 impl Load {
-    /// So many clients of the nodes at `addresses`. What they choose follows from `seed`.
+    /// So many clients that write and read through the nodes at `addresses`, and for each of those one more that reads
+    /// there and nowhere else: it meets a leader that does not know yet that it was deposed. What they choose follows
+    /// from `seed`.
     pub fn start(clients: u64, addresses: Vec<String>, reads: Reads, seed: u64) -> Self {
         let begin = Instant::now();
         let shared = Arc::new(Shared {
@@ -73,6 +81,10 @@ impl Load {
         for client in 1..=clients {
             let rng = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(client));
             tasks.spawn(work(client, shared.clone(), rng, must_stop.subscribe()));
+        }
+        for (reader, address) in (READERS..).zip(shared.addresses.clone()) {
+            let rng = fastrand::Rng::with_seed(seed.wrapping_mul(1_000_003).wrapping_add(reader));
+            tasks.spawn(watch_node(reader, address, shared.clone(), rng, must_stop.subscribe()));
         }
         Self { shared, must_stop, clients: tasks }
     }
@@ -111,7 +123,7 @@ impl Load {
         let history = self.shared.recorder.history();
         let keys: std::collections::BTreeSet<_> =
             history.operations().iter().map(|operation| operation.request.key.clone()).collect();
-        for (address, reader) in self.shared.addresses.iter().zip(1_000..) {
+        for (address, reader) in self.shared.addresses.iter().zip(LAST_READERS..) {
             let client =
                 Client::new(vec![address.clone()], ClientOptions { timeout, ..ClientOptions::default() });
             for key in &keys {
@@ -131,22 +143,23 @@ impl Load {
     }
 }
 
+impl Shared {
+    /// One of the keys that are in use now.
+    fn key(&self, rng: &mut fastrand::Rng) -> String {
+        let era = self.begin.elapsed().as_secs() / KEYS_LAST.as_secs();
+        format!("era{era}-key{}", rng.u64(0..KEYS))
+    }
+}
+
 /// One client: it does one thing after the other until it must stop.
 async fn work(client: u64, shared: Arc<Shared>, mut rng: fastrand::Rng, must_stop: watch::Receiver<bool>) {
-    let options = ClientOptions {
-        timeout: TIMEOUT,
-        connect_timeout: Duration::from_millis(300),
-        read_attempt_timeout: Duration::from_millis(700),
-        ..ClientOptions::default()
-    };
     let mut addresses = shared.addresses.clone();
     rng.shuffle(&mut addresses);
-    let connection = Client::new(addresses, options);
+    let connection = Client::new(addresses, options());
     // What this client saw last, which is what it expects in a comparison.
     let mut seen: BTreeMap<String, Option<String>> = BTreeMap::new();
     while !*must_stop.borrow() {
-        let era = shared.begin.elapsed().as_secs() / KEYS_LAST.as_secs();
-        let key = format!("era{era}-key{}", rng.u64(0..KEYS));
+        let key = shared.key(&mut rng);
         let fresh = || format!("v{}", shared.values.fetch_add(1, Ordering::Relaxed));
         let action = match rng.u32(0..20) {
             0..9 => KvAction::Get,
@@ -191,14 +204,48 @@ async fn work(client: u64, shared: Arc<Shared>, mut rng: fastrand::Rng, must_sto
     }
 }
 
+/// A client that reads at one node, again and again.
+async fn watch_node(
+    client: u64,
+    address: String,
+    shared: Arc<Shared>,
+    mut rng: fastrand::Rng,
+    must_stop: watch::Receiver<bool>,
+) {
+    let connection = Client::new(vec![address.clone()], options());
+    while !*must_stop.borrow() {
+        let key = shared.key(&mut rng);
+        let call = shared.recorder.call(client, KvRequest::get(&key));
+        let answer = match shared.reads {
+            Reads::Stale => connection.get_local(&address, &key).await,
+            Reads::Linearizable => connection.get_from(&address, &key).await,
+        };
+        call.ended(value(answer));
+        tokio::time::sleep(Duration::from_millis(rng.u64(0..PAUSE_MS_MAX))).await; // paces the clients
+    }
+}
+
+fn options() -> ClientOptions {
+    ClientOptions {
+        timeout: TIMEOUT,
+        connect_timeout: Duration::from_millis(300),
+        read_attempt_timeout: Duration::from_millis(700),
+        ..ClientOptions::default()
+    }
+}
+
 /// A read, at any node or at a certain one.
 async fn read(shared: &Shared, client: &Client, key: &str, rng: &mut fastrand::Rng) -> Outcome<KvResponse> {
     let address = rng.choice(&shared.addresses).expect("there are nodes");
-    let answer = match shared.reads {
+    value(match shared.reads {
         Reads::Stale => client.get_local(address, key).await,
         Reads::Linearizable if rng.bool() => client.get(key).await,
         Reads::Linearizable => client.get_from(address, key).await,
-    };
+    })
+}
+
+/// What became of a read.
+fn value(answer: Result<Option<Vec<u8>>, ClientError>) -> Outcome<KvResponse> {
     match answer {
         Ok(value) => Outcome::Returned(KvResponse::Value(value.map(text))),
         Err(_) => Outcome::Absent,

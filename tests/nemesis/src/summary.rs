@@ -7,6 +7,7 @@ use std::time::Duration;
 use openconsensus_tests::linearizability::{Counts, Report};
 
 use crate::fault::Fault;
+use crate::seen::Seen;
 
 /// What a campaign has done and found.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub struct Summary {
     pub after_healing: Vec<Duration>,
     /// How many keys the nodes held in the end.
     pub keys: u64,
+    /// What the nodes told of themselves.
+    pub seen: Seen,
     /// What the checker says.
     pub report: Report,
 }
@@ -44,6 +47,7 @@ impl fmt::Display for Summary {
         )?;
         spread(f, "without service after the leader was taken", &self.without_service)?;
         spread(f, "without service after healing", &self.after_healing)?;
+        writeln!(f, "{}", self.seen)?;
         writeln!(f, "all nodes are equal: {} keys", self.keys)?;
         write!(f, "{}", self.report)
     }

@@ -23,7 +23,7 @@ fn campaign(folder: &Path, reads: Reads, seconds: u64) -> Campaign {
 #[tokio::test(flavor = "multi_thread")]
 async fn five_processes_under_faults_are_linearizable() {
     let folder = tempfile::tempdir().unwrap();
-    let campaign = campaign(folder.path(), Reads::Linearizable, 12);
+    let campaign = campaign(folder.path(), Reads::Linearizable, 10);
     let summary = match campaign.run(|what| println!("{what}")).await {
         Ok(summary) => summary,
         Err(failed) => {
@@ -40,7 +40,7 @@ async fn five_processes_under_faults_are_linearizable() {
 #[tokio::test(flavor = "multi_thread")]
 async fn stale_reads_are_found() {
     let folder = tempfile::tempdir().unwrap();
-    let failed = campaign(folder.path(), Reads::Stale, 3).run(|_| {}).await.unwrap_err();
+    let failed = campaign(folder.path(), Reads::Stale, 2).run(|_| {}).await.unwrap_err();
     let report = failed.report.expect("the history was checked");
     println!("{report}");
     assert!(!report.violations.is_empty(), "{}", failed.error);
