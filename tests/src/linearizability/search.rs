@@ -252,7 +252,8 @@ impl<M: Model> Search<'_, M> {
         true
     }
 
-    /// Up to where in `certain` something may be next, and the first end among what is still to come.
+    /// Up to where in `certain` something may be next, and the first end among what is still to come. They are sorted by
+    /// their calls, so an operation further on cannot have ended before one of these was called.
     fn horizon(&self) -> (usize, u64) {
         let mut least_end = u64::MAX;
         let mut at = self.first;
@@ -280,8 +281,7 @@ impl<M: Model> Search<'_, M> {
     /// The certain operations that may be next, those first that end first.
     fn candidates(&self) -> (Vec<usize>, u64) {
         let (end, least_end) = self.horizon();
-        let mut candidates: Vec<usize> =
-            (self.first..end).filter(|at| !self.done[*at] && self.certain[*at].called <= least_end).collect();
+        let mut candidates: Vec<usize> = (self.first..end).filter(|at| !self.done[*at]).collect();
         candidates.sort_by_key(|at| self.certain[*at].ended);
         (candidates, least_end)
     }
