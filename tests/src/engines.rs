@@ -32,9 +32,23 @@ impl TypeConfig for Test {
     type NodeId = u64;
     type Node = ();
 
-    fn command_bytes(_command: &u64) -> u64 {
-        8
+    fn command_bytes(command: &u64) -> u64 {
+        // Small numbers have the size of numbers; see `sized_command` for others.
+        (*command >> SIZE_SHIFT).max(8)
     }
+}
+
+/// Where the size of a command stands in its number.
+const SIZE_SHIFT: u32 = 40;
+
+/// A command that counts as so many bytes, below 2²⁴, and differs from others by its `number`, below 2⁴⁰.
+pub fn sized_command(number: u64, bytes: u64) -> u64 {
+    bytes << SIZE_SHIFT | number
+}
+
+/// The number that [`sized_command`] was given.
+pub fn number_of(command: u64) -> u64 {
+    command & ((1 << SIZE_SHIFT) - 1)
 }
 
 /// Nodes by their ids.

@@ -7,6 +7,7 @@
 //!
 //! The binary `simulate` runs campaigns: `cargo run --release -p openconsensus-tests --bin simulate -- --seeds 1000`.
 
+mod agenda;
 mod answers;
 mod campaign;
 mod clock;

@@ -356,7 +356,9 @@ fn check_matched(leader: &Node, nodes: &BTreeMap<u64, Node>, seen: &mut BTreeMap
             leader.id,
             peer.id
         );
-        if let Some(id) = leader.view.id_at(matched) {
+        // In a later term the peer may have had to remove what it had when it said so.
+        let is_of_this_term = peer.disk.hard_state.term <= leader.engine().term();
+        if let Some(id) = leader.view.id_at(matched).filter(|_| is_of_this_term) {
             assert!(
                 peer.has_durably(id),
                 "leader {} counts {id} on node {}, which has it not",

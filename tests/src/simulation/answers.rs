@@ -6,7 +6,7 @@ use openconsensus::engine::{Reply, RequestId};
 use openconsensus::{ChangeMembershipError, Index, LogId, Payload, Term};
 
 use super::coverage::{Count, Coverage};
-use crate::engines::{Oracle, Test};
+use crate::engines::{Oracle, Test, number_of, sized_command};
 
 /// What a client knows of its command.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,12 +112,13 @@ impl Answers {
         request
     }
 
-    /// A client of `node` writes so many commands. No two commands are equal.
-    pub(super) fn write(&mut self, node: u64, count: u64) -> (RequestId, Vec<u64>) {
+    /// A client of `node` writes so many commands of up to `bytes_max`. No two commands are equal.
+    pub(super) fn write(&mut self, node: u64, count: u64, bytes_max: u64) -> (RequestId, Vec<u64>) {
         let first = self.fates.len() as u64;
         self.fates.resize((first + count) as usize, Fate::Open);
         self.committed_at.resize((first + count) as usize, 0);
-        (self.ask(node, Asked::Write { first, count }), (first..first + count).collect())
+        let command = |number: u64| sized_command(number, number.wrapping_mul(7_919) % bytes_max);
+        (self.ask(node, Asked::Write { first, count }), (first..first + count).map(command).collect())
     }
 
     /// A client of `node` reads, when everything up to `floor` is known to be committed.
@@ -321,7 +322,8 @@ impl Answers {
     /// An entry is committed for the first time anywhere.
     pub(super) fn on_committed(&mut self, id: LogId, payload: &Payload<Test>) {
         let Payload::Command(command) = payload else { return };
-        let place = *command as usize;
+        let command = number_of(*command);
+        let place = command as usize;
         let fate = self.fates[place];
         assert!(
             !matches!(fate, Fate::Refused | Fate::Dropped),

@@ -70,6 +70,7 @@ counts! {
     OneWayCuts "links cut one way",
     TwoWayCuts "links cut both ways",
     Partitions "partitions",
+    Strikes "new leaders struck at once",
     LettersLost "letters lost",
     LettersRepeated "letters repeated",
     LettersReordered "letters that overtook others",

@@ -1,8 +1,9 @@
 //! What goes wrong, and when: links, crashes, disks, clocks, pauses.
 
+use super::agenda::Due;
 use super::coverage::Count;
 use super::event::Happening;
-use super::planner::{Due, Planner};
+use super::planner::Planner;
 use super::world::World;
 
 impl Planner {
@@ -93,6 +94,19 @@ impl Planner {
         let down = self.rng.u64(1..3 * self.plan.election_us);
         self.push(down, Due::Restart(node));
         Some(Happening::Crash { node, writes, parts, forgets })
+    }
+
+    /// Whoever has just been elected dies or is cut off.
+    pub(super) fn strike(&mut self, node: u64, world: &mut World) -> Option<Happening> {
+        if world.leader() != Some(node) {
+            return None;
+        }
+        world.coverage.add(Count::Strikes);
+        if self.percent(60) {
+            return self.crash(node, world);
+        }
+        self.cut_off(node, world);
+        self.at_once.pop_front()
     }
 
     /// The power fails.

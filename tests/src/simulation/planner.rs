@@ -1,38 +1,16 @@
 //! Decides what happens next, by a seed: when letters arrive and disks are done, and what goes wrong.
 
-use std::cmp::Reverse;
-use std::collections::{BinaryHeap, VecDeque};
+use std::collections::VecDeque;
 
 use fastrand::Rng;
+use openconsensus::Term;
 
+use super::agenda::{Agenda, Due};
 use super::coverage::Count;
 use super::event::{Event, Happening};
 use super::letters::Sent;
 use super::plan::Plan;
 use super::world::World;
-
-/// Something that is due at a time.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Due {
-    Letter(Sent),
-    /// A letter arrives, and a copy of it stays under way.
-    FirstCopy(Sent),
-    Loss(Sent),
-    Timer(u64),
-    Disk(u64),
-    Machine(u64),
-    Building(u64),
-    Installing(u64),
-    Reading(u64),
-    Sending(u64),
-    Effects(u64),
-    Restart(u64),
-    Mend(u64, u64),
-    Client,
-    Admin,
-    Fault,
-    Spell,
-}
 
 /// Work of a node that has been put on the list, so that it stands there once. A crash makes it void.
 #[derive(Clone, Copy, Debug, Default)]
@@ -59,14 +37,8 @@ pub(super) enum Spell {
 pub(super) struct Planner {
     pub(super) rng: Rng,
     pub(super) plan: Plan,
-    queue: BinaryHeap<Reverse<(u64, u64, usize)>>,
-    /// What is due, by the place that the queue names.
-    dues: Vec<(Due, u32)>,
-    free: Vec<usize>,
-    order: u64,
+    agenda: Agenda,
     listed: Vec<Listed>,
-    /// Counts the lives of each node: what was due in an earlier one is not any more.
-    lives: Vec<u32>,
     /// The node does nothing until then.
     pub(super) paused_until: Vec<u64>,
     /// Its disk does nothing until then.
@@ -77,6 +49,8 @@ pub(super) struct Planner {
     /// Nothing goes wrong any more.
     is_calm: bool,
     pub(super) now_us: u64,
+    /// The latest leader, with its term, as far as it was looked at here.
+    seen_leader: Option<(Term, u64)>,
 }
 
 impl Planner {
@@ -120,18 +94,15 @@ impl Planner {
         Self {
             rng: Rng::with_seed(plan.seed ^ if is_calm { 0x5EED_0002 } else { 0x5EED_0001 }),
             plan: plan.clone(),
-            queue: BinaryHeap::new(),
-            dues: Vec::new(),
-            free: Vec::new(),
-            order: 0,
+            agenda: Agenda::new(ids),
             listed: vec![Listed::default(); ids],
-            lives: vec![0; ids],
             paused_until: vec![0; ids],
             stalled_until: vec![0; ids],
             spell: Spell::Usual,
             at_once: VecDeque::new(),
             is_calm,
             now_us: 0,
+            seen_leader: None,
         }
     }
 
@@ -141,15 +112,10 @@ impl Planner {
             if let Some(what) = self.at_once.pop_front() {
                 return Event { at_us: world.now_us, what, waits: false };
             }
-            let Reverse((at_us, _, place)) = self.queue.pop().expect("timers run for ever");
-            let (due, life) = self.dues[place];
-            self.free.push(place);
+            let (at_us, due) = self.agenda.pop();
             let at_us = at_us.max(world.now_us);
-            if due.node().is_some_and(|node| self.lives[node as usize] != life) {
-                continue;
-            }
             if let Some(node) = due.acts_on().filter(|node| at_us < self.paused_until[*node as usize]) {
-                self.push_at(self.paused_until[node as usize], due);
+                self.agenda.push(self.paused_until[node as usize], due);
                 continue;
             }
             world.now_us = at_us;
@@ -244,6 +210,7 @@ impl Planner {
                 world.sides[node as usize].has_effects.then_some(Happening::TakeEffects { node })
             }
             Due::Restart(node) => (!world.is_alive(node)).then_some(Happening::Restart { node }),
+            Due::Strike(node) => self.strike(node, world),
             Due::Mend(from, to) => world.is_cut(from, to).then_some(Happening::Mend { from, to }),
             Due::Client => self.client(world),
             Due::Admin => self.admin(world),
@@ -293,9 +260,22 @@ impl Planner {
             self.follow_letter(letter);
         }
         world.letters.sent = sent;
+        if self.seen_leader != world.seen_leader {
+            self.seen_leader = world.seen_leader;
+            self.follow_leader();
+        }
         let touched = std::mem::take(&mut world.touched);
         for node in (1..=self.plan.nodes).filter(|node| touched >> node & 1 == 1) {
             self.follow_node(node, world);
+        }
+    }
+
+    /// Somebody was elected. The time until its first entry is committed is the one in which most can go wrong.
+    fn follow_leader(&mut self) {
+        let strikes = !self.is_calm && self.percent(self.plan.strike_percent);
+        if let Some((_, leader)) = self.seen_leader.filter(|_| strikes) {
+            let delay = 1 + self.rng.u64(0..4 * self.plan.net.delay_us + 1_000);
+            self.push(delay, Due::Strike(leader));
         }
     }
 
@@ -329,7 +309,7 @@ impl Planner {
         let place = id as usize;
         let node = &world.nodes[&id];
         if !node.is_alive() {
-            self.lives[place] += 1;
+            self.agenda.forget(id);
             self.listed[place] = Listed::default();
             self.stalled_until[place] = 0;
             return;
@@ -396,59 +376,10 @@ impl Planner {
 
     /// Puts something on the list, to happen after `delay_us`.
     pub(super) fn push(&mut self, delay_us: u64, due: Due) {
-        self.push_at(self.now_us + delay_us, due);
-    }
-
-    fn push_at(&mut self, at_us: u64, due: Due) {
-        let life = due.node().map_or(0, |node| self.lives[node as usize]);
-        self.order += 1;
-        let place = match self.free.pop() {
-            Some(place) => {
-                self.dues[place] = (due, life);
-                place
-            }
-            None => {
-                self.dues.push((due, life));
-                self.dues.len() - 1
-            }
-        };
-        self.queue.push(Reverse((at_us, self.order, place)));
+        self.agenda.push(self.now_us + delay_us, due);
     }
 
     pub(super) fn percent(&mut self, percent: u64) -> bool {
         0 < percent && self.rng.u64(0..100) < percent
-    }
-}
-
-impl Due {
-    /// The node that does it.
-    fn acts_on(self) -> Option<u64> {
-        match self {
-            Self::Letter(sent) | Self::FirstCopy(sent) => Some(sent.to),
-            due => due.node(),
-        }
-    }
-
-    /// The node whose work it is: it is void when the node dies.
-    fn node(self) -> Option<u64> {
-        match self {
-            Self::Timer(node)
-            | Self::Disk(node)
-            | Self::Machine(node)
-            | Self::Building(node)
-            | Self::Installing(node)
-            | Self::Reading(node)
-            | Self::Sending(node)
-            | Self::Effects(node) => Some(node),
-            Self::Letter(_)
-            | Self::FirstCopy(_)
-            | Self::Loss(_)
-            | Self::Restart(_)
-            | Self::Mend(..)
-            | Self::Client
-            | Self::Admin
-            | Self::Fault
-            | Self::Spell => None,
-        }
     }
 }

@@ -18,6 +18,8 @@ use super::world::World;
 
 /// After so many election timeouts of calm a cluster is at rest.
 const CALM_TIMEOUTS: u64 = 20;
+/// Beyond that so many more, as long as there still is something to send or to apply.
+const BACKLOG_TIMEOUTS_MAX: u64 = 500;
 
 /// What contradicted the oracles.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -130,7 +132,23 @@ fn calm(plan: &Plan, world: &mut World) {
     pass(world, start + CALM_TIMEOUTS * plan.election_us / 2);
     let terms: Vec<_> = standings(world).into_iter().map(|(id, standing)| (id, standing.term)).collect();
     pass(world, start + CALM_TIMEOUTS * plan.election_us);
+    // A long backlog takes its time, but only as long as it becomes shorter.
+    let mut before = done_by_all(world);
+    for _ in 0..BACKLOG_TIMEOUTS_MAX {
+        let until_us = world.now_us + plan.election_us;
+        pass(world, until_us);
+        let done = done_by_all(world);
+        if done == before {
+            break;
+        }
+        before = done;
+    }
     check_rest(world, &terms);
+}
+
+/// How much is in all logs and state machines.
+fn done_by_all(world: &World) -> u64 {
+    world.nodes.values().map(|node| node.machine.applied.last_applied.index + node.disk.last().index).sum()
 }
 
 fn standings(world: &World) -> Vec<(u64, Standing)> {

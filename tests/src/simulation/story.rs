@@ -10,12 +10,16 @@ use super::run::Run;
 
 /// Sights in a diagram at most.
 const SIGHTS_MAX: usize = 600;
+/// Events in a summary at most: the last ones. The text that is saved has all.
+const EVENTS_MAX: usize = 150;
 
 /// A violation, told.
 #[derive(Clone, Debug)]
 pub struct Story {
-    /// The seed, the check, the command that repeats it, and the events that are needed.
+    /// The seed, the check, the command that repeats it, and the events that are needed, or the last of them.
     pub summary: String,
+    /// All events that are needed, a line for each.
+    pub events: String,
     /// What was seen with these events, line by line.
     pub trace: String,
     /// The same as a diagram: an HTML file that needs nothing else.
@@ -48,13 +52,20 @@ impl Story {
                 minimised.replays
             ),
         ];
-        for line in lines.into_iter().chain(found.events.iter().map(|event| event.to_string())) {
+        for line in lines {
             writeln!(summary, "{line}").expect("a string takes everything");
         }
+        let lines: Vec<String> = found.events.iter().map(|event| format!("{event}\n")).collect();
+        let skipped = lines.len().saturating_sub(EVENTS_MAX);
+        if 0 < skipped {
+            writeln!(summary, "({skipped} earlier ones)").expect("a string takes everything");
+        }
+        summary.extend(lines[skipped..].iter().map(String::as_str));
+        let events = lines.concat();
         let trace = found.trace.clone().unwrap_or_default();
         let nodes = Plan::of(run.seed).nodes;
         let html = trace.html(&format!("Seed {}", run.seed), &summary, nodes, SIGHTS_MAX);
-        Self { summary, trace: trace.text(), html, minimised }
+        Self { summary, events, trace: trace.text(), html, minimised }
     }
 
     /// Writes the text and the diagram into `folder`. Returns their paths.
@@ -67,7 +78,10 @@ impl Story {
         let seed = self.minimised.run.seed;
         let text = folder.join(format!("seed-{seed}.txt"));
         let html = folder.join(format!("seed-{seed}.html"));
-        fs::write(&text, format!("{}\n{}", self.summary, self.trace))?;
+        fs::write(
+            &text,
+            format!("{}\nevents:\n{}\nwhat was seen:\n{}", self.summary, self.events, self.trace),
+        )?;
         fs::write(&html, &self.html)?;
         Ok((text, html))
     }

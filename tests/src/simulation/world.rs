@@ -49,6 +49,7 @@ pub(super) struct World {
     pub(super) seen_leader: Option<(Term, u64)>,
     /// The latest term that anybody has asked votes for, and who.
     pub(super) seen_candidate: (Term, u64),
+    command_bytes_max: u64,
     /// Disks keep the hint of the commit index that rides along with entries.
     pub(super) keeps_commit_hint: bool,
 }
@@ -107,6 +108,7 @@ impl World {
             seen_membership: Membership::default(),
             seen_leader: None,
             seen_candidate: (0, 0),
+            command_bytes_max: plan.command_bytes_max,
             keeps_commit_hint: plan.keeps_commit_hint,
         };
         for id in 1..=plan.nodes {
@@ -165,7 +167,7 @@ impl World {
                 Input::Initialize { request, nodes: crate::engines::nodes(voters.iter()) }
             }
             Happening::Write { node, count } => {
-                let (request, commands) = answers.write(node, count);
+                let (request, commands) = answers.write(node, count, self.command_bytes_max);
                 Input::Write { request, commands }
             }
             Happening::Read { node } => {
