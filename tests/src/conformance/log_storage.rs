@@ -44,9 +44,9 @@ pub trait LogStorageFactory<C: TypeConfig>: Samples<C> {
         None
     }
 
-    /// Copies of `disk` as they would have been found after the power was cut in the time since the last call (since the
-    /// disk was made, the first time): before and after each sync, say, with some of what was not synced lost. The more,
-    /// the better. Empty, the default, where that cannot be had.
+    /// Copies of `disk` as they would have been found after the power was cut in the time since the last call: before and
+    /// after each sync, say, with some of what was not synced lost. The more, the better. The first call for a disk begins
+    /// it, and what it returns is not looked at. Empty, the default, where that cannot be had.
     fn crashes(&self, _disk: &Self::Disk) -> Vec<Self::Disk> {
         Vec::new()
     }

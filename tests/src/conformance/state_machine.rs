@@ -49,8 +49,8 @@ pub trait StateMachineFactory<C: TypeConfig>: Samples<C> {
         None
     }
 
-    /// Copies of `disk` as they would have been found after the power was cut in the time since the last call. Empty, the
-    /// default, where that cannot be had.
+    /// Copies of `disk` as they would have been found after the power was cut in the time since the last call. The first
+    /// call for a disk begins it, and what it returns is not looked at. Empty, the default, where that cannot be had.
     fn crashes(&self, _disk: &Self::Disk) -> Vec<Self::Disk> {
         Vec::new()
     }

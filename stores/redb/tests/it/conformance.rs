@@ -52,9 +52,7 @@ impl LogStorageFactory<Kv> for Stores {
     type Log = RedbLog<Kv>;
 
     fn disk(&self) -> Disk {
-        let disk = Disk::default();
-        disk.record();
-        disk
+        Disk::default()
     }
 
     async fn open(&self, disk: &Disk) -> io::Result<RedbLog<Kv>> {
@@ -67,6 +65,7 @@ impl LogStorageFactory<Kv> for Stores {
     }
 
     fn crashes(&self, disk: &Disk) -> Vec<Disk> {
+        disk.record();
         disk.take_crash_points().iter().flat_map(|point| self.disks_of(point)).collect()
     }
 
@@ -135,7 +134,7 @@ impl StateMachineFactory<Kv> for StateMachines {
 
     fn disk(&self) -> Place {
         let (disk, folder) = (Disk::default(), TempDir::new().expect("there is a place for temporary files"));
-        disk.record_with(folder.path());
+        disk.watch(folder.path());
         (disk, folder)
     }
 
@@ -164,6 +163,7 @@ impl StateMachineFactory<Kv> for StateMachines {
     }
 
     fn crashes(&self, (disk, _): &Place) -> Vec<Place> {
+        disk.record();
         let points = disk.take_crash_points();
         let places =
             points.iter().flat_map(|point| self.stores.disks_of(point).map(|disk| place_of(point, disk)));

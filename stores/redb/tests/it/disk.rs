@@ -122,9 +122,8 @@ impl Disk {
         self.lock().records = true;
     }
 
-    /// As [`record`](Self::record), with the files of `folder` as they are then.
-    pub(crate) fn record_with(&self, folder: &Path) {
-        self.record();
+    /// From now on crash points have the files of `folder` too, as they are then.
+    pub(crate) fn watch(&self, folder: &Path) {
         self.lock().folder = Some(folder.into());
     }
 

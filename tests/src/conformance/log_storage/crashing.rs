@@ -59,7 +59,7 @@ where
     let mut points = 0;
     for seed in seeds(0..2) {
         let mut subject = Subject::new(factory).await?;
-        // What a crash leaves while a new log is made belongs to nobody's contract.
+        // From here on.
         drop(factory.crashes(&subject.disk));
         let mut workload = Workload::new(seed);
         for step in 0..40 {
