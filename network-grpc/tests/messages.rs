@@ -1,4 +1,4 @@
-//! Messages between nodes: order, lanes, limits, reconnection.
+//! Messages between nodes: limits, reconnection, addresses. The suite of conformance checks order and lanes.
 
 mod common;
 
@@ -7,60 +7,6 @@ use std::time::Duration;
 use common::*;
 use openconsensus::RaftNetwork;
 use openconsensus_network_grpc::{GrpcConfig, PeerErrorKind};
-
-#[tokio::test(flavor = "multi_thread")]
-async fn messages_of_a_lane_keep_their_order_under_load() {
-    let (a, b) = (Node::start(1).await, Node::start(2).await);
-    let (appends, heartbeats) = (5_000, 3_000);
-    for index in 1..=appends {
-        // A sender keeps below the limits of the queue; here it waits for room.
-        eventually("room in the queue", || {
-            a.network.peers().get(&2).is_none_or(|peer| peer.queued_messages < 1000)
-        })
-        .await;
-        let mut messages = vec![append(index, (index * 97 % 5000) as usize)];
-        if index <= heartbeats {
-            messages.push(heartbeat(index));
-        }
-        a.send(&b, messages.clone());
-        if index % 100 == 0 {
-            b.send(&a, vec![heartbeat(index / 100)]);
-        }
-    }
-    b.recorder
-        .until("all messages of node 1", |heard| {
-            heard.bulk.get(&1).is_some_and(|all| all.len() as u64 == appends)
-                && heard.urgent.get(&1).is_some_and(|all| all.len() as u64 == heartbeats)
-        })
-        .await;
-    let heard = b.recorder.heard();
-    assert!(heard.bulk[&1].iter().copied().eq(1..=appends));
-    assert!(heard.urgent[&1].iter().copied().eq(1..=heartbeats));
-    drop(heard);
-    a.recorder
-        .until("the messages of node 2", |heard| heard.urgent.get(&2).is_some_and(|all| all.len() == 50))
-        .await;
-    assert!(a.recorder.heard().urgent[&2].iter().copied().eq(1..=50));
-    assert_eq!(a.network.peers()[&2].dropped_messages, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn heartbeats_pass_appends_that_the_receiver_does_not_take() {
-    let a = Node::start(1).await;
-    let b = Node::start_with(2, config(), Recorder::stalled(), "127.0.0.1:0").await;
-    // More than the windows and buffers of a connection hold.
-    for index in 1..=32 {
-        a.send(&b, vec![append(index, 1 << 20)]);
-    }
-    for round in 1..=100 {
-        a.send(&b, vec![heartbeat(round)]);
-        let all = |heard: &Heard| heard.urgent.get(&1).is_some_and(|all| all.last() == Some(&round));
-        b.recorder.until("the heartbeat", all).await;
-    }
-    assert!(b.recorder.heard().bulk.is_empty());
-    b.recorder.bulk_gate.add_permits(32);
-    b.recorder.until("the appends", |heard| heard.bulk.get(&1).is_some_and(|all| all.len() == 32)).await;
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_receiver_that_takes_nothing_bounds_the_memory_of_both_sides() {
@@ -170,20 +116,6 @@ async fn a_fresh_node_answers_at_the_address_that_the_sender_advertises() {
     fresh.network.send(1, None, vec![heartbeat(2)]);
     leader.recorder.until("the answer", |heard| heard.urgent.get(&2).is_some_and(|all| *all == [2])).await;
     assert_eq!(fresh.network.peers()[&1].address.as_ref(), Some(&leader.address));
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_peer_that_moves_is_followed() {
-    let (a, old) = (Node::start(1).await, Node::start(2).await);
-    a.send(&old, vec![heartbeat(1)]);
-    old.recorder.until("a heartbeat", |heard| heard.urgent.contains_key(&1)).await;
-    // The old one goes on: only the membership says that node 2 is elsewhere.
-    let new = Node::start(2).await;
-    a.send(&new, vec![heartbeat(2)]);
-    new.recorder.until("a heartbeat at the new address", |heard| heard.urgent.contains_key(&1)).await;
-    assert_eq!(old.recorder.heard().urgent[&1], [1]);
-    assert_eq!(new.recorder.heard().urgent[&1], [2]);
-    assert_eq!(a.recorder.heard().unreachable, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -102,6 +102,56 @@ impl Default for NetworkLimits {
 /// The report says what came of it; see [`Report::assert_passed`].
 ///
 /// To be called inside the runtime of the factory. Nothing is waited for longer than [`NetworkLimits::patience`].
+///
+/// ```
+/// # use std::sync::Arc;
+/// # use openconsensus::TokioRuntime;
+/// # use openconsensus_memstore::kv::{Command, Kv};
+/// # use openconsensus_tests::conformance::{KvSamples, NetworkLimits, Receiver, Samples};
+/// use openconsensus_tests::conformance::{NetworkFactory, Started, check_network};
+/// use openconsensus_tests::{MemNetwork, MemNetworkNode};
+///
+/// /// One network in memory for all nodes. Another one would listen on a port for each.
+/// struct Nodes(MemNetwork<Kv>);
+/// # impl Samples<Kv> for Nodes {
+/// #     fn command(&self, number: u64, bytes: usize) -> Command { KvSamples.command(number, bytes) }
+/// #     fn node_id(&self, number: u64) -> u64 { number }
+/// #     fn node(&self, number: u64) -> String { format!("node-{number}:7000") }
+/// # }
+///
+/// impl NetworkFactory<Kv> for Nodes {
+///     type Runtime = TokioRuntime;
+///     type Network = MemNetworkNode<Kv>;
+///     type Endpoint = u64;
+///
+///     fn runtime(&self) -> TokioRuntime {
+///         TokioRuntime
+///     }
+///
+///     async fn start(
+///         &self,
+///         id: u64,
+///         _place: Option<&String>,
+///         receiver: Arc<dyn Receiver<Kv>>,
+///     ) -> Started<Kv, MemNetworkNode<Kv>, u64> {
+///         self.0.connect_receiver(id, receiver);
+///         Started { network: self.0.node(id), node: self.node(id), endpoint: id }
+///     }
+///
+///     async fn stop(&self, id: u64) {
+///         self.0.disconnect(id);
+///     }
+///
+///     fn limits(&self) -> NetworkLimits {
+///         // Small messages do not pass large ones here, and nodes are found by their names.
+///         NetworkLimits { passes_bulk: false, has_addresses: false, ..NetworkLimits::default() }
+///     }
+/// }
+///
+/// # tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(async {
+/// check_network(&Nodes(MemNetwork::new(1))).await.assert_passed();
+/// # });
+/// ```
 pub async fn check_network<C, F>(factory: &F) -> Report
 where
     C: TypeConfig<Command: PartialEq>,

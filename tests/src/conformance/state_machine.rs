@@ -66,6 +66,41 @@ pub trait StateMachineFactory<C: TypeConfig>: Samples<C> {
 ///
 /// Runs on any executor. Random checks print the seed with which they failed; the environment variable
 /// `CONFORMANCE_SEED` repeats it.
+///
+/// ```
+/// # use openconsensus_memstore::kv::{Command, Kv};
+/// # use openconsensus_tests::conformance::{KvSamples, Samples};
+/// use std::io;
+///
+/// use openconsensus_memstore::{KvDisk, MemStateMachine};
+/// use openconsensus_tests::conformance::{StateMachineFactory, check_state_machine};
+///
+/// struct Machines;
+/// # impl Samples<Kv> for Machines {
+/// #     fn command(&self, number: u64, bytes: usize) -> Command { KvSamples.command(number, bytes) }
+/// #     fn node_id(&self, number: u64) -> u64 { number }
+/// #     fn node(&self, number: u64) -> String { format!("node-{number}:7000") }
+/// # }
+///
+/// impl StateMachineFactory<Kv> for Machines {
+///     type Disk = KvDisk;
+///     type Machine = MemStateMachine;
+///
+///     fn disk(&self) -> KvDisk {
+///         KvDisk::new()
+///     }
+///
+///     async fn open(&self, disk: &KvDisk) -> io::Result<MemStateMachine> {
+///         Ok(MemStateMachine::persistent(disk))
+///     }
+///
+///     async fn contents(&self, machine: &mut MemStateMachine) -> io::Result<Vec<u8>> {
+///         Ok(format!("{:x?}", machine.reader().scan(.., usize::MAX)).into_bytes())
+///     }
+/// }
+///
+/// futures::executor::block_on(check_state_machine(&Machines)).assert_passed();
+/// ```
 pub async fn check_state_machine<C, F>(factory: &F) -> Report
 where
     C: TypeConfig<Response: PartialEq>,

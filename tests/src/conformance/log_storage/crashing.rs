@@ -12,7 +12,7 @@ use crate::conformance::verdict::{Flaw, describe, holds, seeded, seeds, skip, wo
 /// How many operations are let through before one fails, at most.
 const OPERATIONS_MAX: u64 = 60;
 /// In how many ways a store is damaged.
-const DAMAGES: u64 = 40;
+const DAMAGES: u64 = 24;
 
 pub(super) async fn everything_is_found_after_every_write<C, F>(factory: &F) -> Result<(), Flaw>
 where
@@ -38,7 +38,7 @@ where
     for seed in seeds(0..2) {
         let mut subject = Subject::new(factory).await?;
         let mut workload = Workload::new(seed);
-        for step in 0..50 {
+        for step in 0..35 {
             let write = workload.next(factory, &subject.model);
             let what = seeded(&format!("a crash after write {step}, {write}"), seed);
             subject.write(write).await?;
@@ -62,7 +62,7 @@ where
         // From here on.
         drop(factory.crashes(&subject.disk));
         let mut workload = Workload::new(seed);
-        for step in 0..40 {
+        for step in 0..30 {
             let write = workload.next(factory, &subject.model);
             let allowed = subject.model.around(&write);
             let what = format!("a crash in write {step}, {write}");

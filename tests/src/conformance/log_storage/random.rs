@@ -62,10 +62,10 @@ where
     C: TypeConfig<Command: PartialEq>,
     F: LogStorageFactory<C>,
 {
-    for seed in seeds(100..104) {
+    for seed in seeds(100..103) {
         let mut subject = Subject::new(factory).await?;
         let mut workload = Workload::new(seed);
-        for step in 0..120 {
+        for step in 0..100 {
             let write = workload.next(factory, &subject.model);
             let what = seeded(&format!("write {step}, {write}"), seed);
             subject.write(write).await?;

@@ -116,11 +116,11 @@ where
     F: StateMachineFactory<C>,
 {
     let story = Story::tell(factory, 1).await?;
-    for seed in seeds(0..4) {
+    for seed in seeds(0..3) {
         let mut random = Rng::with_seed(seed);
         let mut subject = Subject::new(factory, &story).await?;
         let mut latest = 0;
-        for step in 0..40 {
+        for step in 0..30 {
             let what = seeded(&format!("step {step}, at entry {}", subject.at), seed);
             match random.u8(0..8) {
                 0 if 0 < subject.at => {

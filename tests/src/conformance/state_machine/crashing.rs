@@ -11,7 +11,7 @@ use super::subject::Subject;
 use crate::conformance::verdict::{Flaw, holds, same, seeded, seeds, skip, yield_now};
 
 /// How many operations are let through before one fails, at most.
-const OPERATIONS_MAX: u64 = 40;
+const OPERATIONS_MAX: u64 = 24;
 
 pub(super) async fn a_crash_loses_no_snapshot<C, F>(factory: &F) -> Result<(), Flaw>
 where
@@ -54,7 +54,7 @@ where
         let mut subject = Subject::new(factory, &story).await?;
         drop(factory.crashes(&subject.disk));
         let mut latest = 0;
-        for step in 0..14 {
+        for step in 0..10 {
             let before = latest;
             match random.u8(0..5) {
                 0 if 0 < subject.at => {
