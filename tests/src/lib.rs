@@ -4,7 +4,7 @@
 //!   reorder them.
 //! - [`FaultyLog`] and [`FaultyStateMachine`] make stores fail, stall or crawl, through a [`StoreFaults`] handle.
 //! - [`CrashRuntime`] runs a node on tokio and can kill it half-way through whatever it is doing.
-//! - [`Cluster`] puts them together over `openconsensus-memstore`; [`Client`] and [`Load`] write to it, and [`History`]
+//! - [`Cluster`] puts them together over `openconsensus-memstore`; [`Client`] and [`Load`] write to it, and [`Writes`]
 //!   and [`Register`] check what came of it.
 //! - [`engines`] holds pure engines in virtual time; [`scenario`] plays stories about them that are written as text.
 //! - [`simulation`] runs many engines under one seed, with everything that can go wrong, and finds the few events that a
@@ -23,7 +23,6 @@ pub mod engines;
 mod eventually;
 mod faulty_log;
 mod faulty_state_machine;
-mod history;
 pub mod linearizability;
 mod load;
 mod network;
@@ -33,6 +32,7 @@ pub mod scenario;
 pub mod sim_runtime;
 pub mod simulation;
 mod store_faults;
+mod writes;
 
 pub use any_runtime::{AnyRuntime, Notes};
 pub use client::{Client, Outcome, put};
@@ -40,9 +40,9 @@ pub use cluster::{Cluster, ClusterOptions, StateKind};
 pub use eventually::{eventually, eventually_within};
 pub use faulty_log::{FaultyLog, FaultyLogReader};
 pub use faulty_state_machine::FaultyStateMachine;
-pub use history::History;
 pub use load::Load;
 pub use network::{LinkFaults, MemNetwork, MemNetworkNode, SnapshotFaults, Traffic};
 pub use register::Register;
 pub use runtime::CrashRuntime;
 pub use store_faults::StoreFaults;
+pub use writes::Writes;

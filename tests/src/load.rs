@@ -8,12 +8,12 @@ use tokio::task::JoinSet;
 use crate::client::put;
 use crate::cluster::Cluster;
 use crate::eventually::eventually;
-use crate::history::History;
+use crate::writes::Writes;
 
 /// Clients that write, each one write after the other, each write a key of its own.
 #[derive(Debug)]
 pub struct Load {
-    history: Arc<History>,
+    writes: Arc<Writes>,
     is_stopping: Arc<AtomicBool>,
     writers: JoinSet<()>,
 }
@@ -21,10 +21,10 @@ pub struct Load {
 impl Load {
     /// Starts `writers` clients of `cluster`, whose keys begin with `prefix`.
     pub fn start(cluster: &Cluster, prefix: &str, writers: usize) -> Self {
-        let mut load = Self { history: Arc::default(), is_stopping: Arc::default(), writers: JoinSet::new() };
+        let mut load = Self { writes: Arc::default(), is_stopping: Arc::default(), writers: JoinSet::new() };
         for writer in 0..writers {
             let mut client = cluster.client();
-            let history = load.history.clone();
+            let writes = load.writes.clone();
             let is_stopping = load.is_stopping.clone();
             let prefix = format!("{prefix}/{writer}");
             let writer = async move {
@@ -32,8 +32,8 @@ impl Load {
                 while !is_stopping.load(Ordering::Relaxed) {
                     count += 1;
                     let key = format!("{prefix}/{count:08}");
-                    let outcome = client.write(put(&key, History::value_of(&key))).await;
-                    history.record(&key, &outcome);
+                    let outcome = client.write(put(&key, Writes::value_of(&key))).await;
+                    writes.record(&key, &outcome);
                 }
             };
             #[cfg(not(feature = "single-threaded"))]
@@ -45,16 +45,16 @@ impl Load {
     }
 
     /// What the clients were told so far.
-    pub fn history(&self) -> &History {
-        &self.history
+    pub fn writes(&self) -> &Writes {
+        &self.writes
     }
 
     /// Waits until `count` more writes are acknowledged.
     pub async fn acknowledged(&self, count: usize) {
-        let goal = self.history.acknowledged() + count;
+        let goal = self.writes.acknowledged() + count;
         let what = format!("{count} more acknowledged writes");
         eventually(&what, || {
-            let acknowledged = self.history.acknowledged();
+            let acknowledged = self.writes.acknowledged();
             if goal <= acknowledged { Ok(()) } else { Err(acknowledged) }
         })
         .await;
@@ -65,11 +65,11 @@ impl Load {
     /// # Panics
     ///
     /// When a client has panicked.
-    pub async fn stop(mut self) -> Arc<History> {
+    pub async fn stop(mut self) -> Arc<Writes> {
         self.is_stopping.store(true, Ordering::Relaxed);
         while let Some(ended) = self.writers.join_next().await {
             ended.expect("a writer must not panic");
         }
-        self.history
+        self.writes
     }
 }

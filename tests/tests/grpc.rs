@@ -11,7 +11,7 @@ use openconsensus_memstore::kv::Kv;
 use openconsensus_network_grpc::{GrpcConfig, GrpcNetwork, GrpcServer, PeerErrorKind, Serving};
 use openconsensus_redb::kv::{KvApplication, KvReader};
 use openconsensus_redb::{Identity, OpenError, open};
-use openconsensus_tests::{ClusterOptions, CrashRuntime, History, Outcome, eventually, put};
+use openconsensus_tests::{ClusterOptions, CrashRuntime, Outcome, Writes, eventually, put};
 use tempfile::TempDir;
 use tokio::sync::Mutex;
 use tokio::task::JoinSet;
@@ -114,7 +114,7 @@ impl Nodes {
                 else {
                     continue;
                 };
-                match raft.write(put(key, History::value_of(key))).await {
+                match raft.write(put(key, Writes::value_of(key))).await {
                     Ok(response) => return Outcome::Applied(response),
                     Err(_) if runtime.is_crashed() => return Outcome::Unknown,
                     Err(WriteError::NotLeader { .. }) => tokio::task::yield_now().await,
@@ -127,7 +127,7 @@ impl Nodes {
     }
 
     /// Waits until all nodes have applied the same log, and checks their states.
-    async fn check(&self, history: &History) {
+    async fn check(&self, history: &Writes) {
         let nodes = self.running.lock().await;
         eventually("equal nodes", || {
             let seen: Vec<_> = nodes.values().map(|node| node.raft.metrics().latest()).collect();
@@ -157,7 +157,7 @@ async fn a_durable_cluster_over_grpc_loses_nothing_when_its_leaders_are_killed()
     drop(raft);
     nodes.leader().await;
 
-    let history = Arc::new(History::new());
+    let history = Arc::new(Writes::new());
     let is_over = Arc::new(AtomicBool::new(false));
     let mut writers = JoinSet::new();
     for writer in 0..4 {
@@ -246,7 +246,7 @@ async fn an_address_that_leads_to_another_node_is_refused_with_both_names() {
             Err(error) => tracing::debug!("again: {error}"),
         }
     }
-    let history = History::new();
+    let history = Writes::new();
     history.record("k", &Outcome::Applied(openconsensus_memstore::kv::Response::Previous(None)));
     nodes.check(&history).await;
 }

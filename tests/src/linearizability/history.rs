@@ -48,6 +48,7 @@ pub struct Moment {
 pub struct History<O, R> {
     operations: Vec<Operation<O, R>>,
     next_order: u64,
+    counts: Counts,
 }
 
 /// Names an operation of a [`History`].
@@ -65,9 +66,19 @@ pub struct Counts {
     pub unknown: usize,
 }
 
+impl Counts {
+    fn of<R>(&mut self, outcome: &Outcome<R>) -> &mut usize {
+        match outcome {
+            Outcome::Returned(_) => &mut self.returned,
+            Outcome::Absent => &mut self.absent,
+            Outcome::Unknown => &mut self.unknown,
+        }
+    }
+}
+
 impl<O, R> Default for History<O, R> {
     fn default() -> Self {
-        Self { operations: Vec::new(), next_order: 0 }
+        Self { operations: Vec::new(), next_order: 0, counts: Counts::default() }
     }
 }
 
@@ -81,6 +92,7 @@ impl<O, R> History<O, R> {
     pub fn call(&mut self, client: u64, at: Duration, request: O) -> OperationId {
         let called = self.moment(at);
         self.operations.push(Operation { client, called, request, ended: None, outcome: Outcome::Unknown });
+        self.counts.unknown += 1;
         OperationId(self.operations.len() - 1)
     }
 
@@ -94,6 +106,8 @@ impl<O, R> History<O, R> {
         let operation = &mut self.operations[id.0];
         assert!(operation.ended.is_none(), "operation {} was ended twice", id.0);
         operation.ended = Some(ended);
+        self.counts.unknown -= 1;
+        *self.counts.of(&outcome) += 1;
         operation.outcome = outcome;
     }
 
@@ -104,15 +118,7 @@ impl<O, R> History<O, R> {
 
     /// How many operations ended how.
     pub fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
-        for operation in &self.operations {
-            match operation.outcome {
-                Outcome::Returned(_) => counts.returned += 1,
-                Outcome::Absent => counts.absent += 1,
-                Outcome::Unknown => counts.unknown += 1,
-            }
-        }
-        counts
+        self.counts
     }
 
     fn moment(&mut self, at: Duration) -> Moment {
@@ -168,6 +174,7 @@ impl<O: DeserializeOwned, R: DeserializeOwned> History<O, R> {
                     return Err(wrong("it has an outcome and no end".to_string()));
                 }
             }
+            *history.counts.of(&operation.outcome) += 1;
             history.operations.push(operation);
         }
         Ok(history)

@@ -149,7 +149,7 @@ impl Readers {
                 (cluster.client(), readers.register.clone(), readers.is_over.clone());
             readers.tasks.spawn(async move {
                 while !is_over.load(Ordering::Relaxed) {
-                    if register.read_at(&client, id).await.is_none() {
+                    if !register.read_at(&client, id).await {
                         sleep(Duration::from_millis(5)).await; // paces the attempts
                     }
                 }
@@ -161,9 +161,10 @@ impl Readers {
     async fn stop(mut self, cluster: &Cluster) {
         self.is_over.store(true, Ordering::Relaxed);
         while let Some(ended) = self.tasks.join_next().await {
-            ended.expect("every read must be linearizable");
+            ended.expect("nobody may panic");
         }
         self.register.read(&mut cluster.client()).await;
+        self.register.check();
     }
 }
 

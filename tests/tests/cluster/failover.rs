@@ -3,7 +3,7 @@
 use futures::future::join_all;
 use openconsensus::{RoleName, WriteError};
 use openconsensus_memstore::kv::Kv;
-use openconsensus_tests::{Cluster, ClusterOptions, History, Load, Outcome, StateKind, eventually, put};
+use openconsensus_tests::{Cluster, ClusterOptions, Load, Outcome, StateKind, Writes, eventually, put};
 use tokio::task::JoinHandle;
 
 use crate::options;
@@ -51,7 +51,7 @@ fn write_in_background(cluster: &Cluster, id: u64, count: usize) -> Vec<Write> {
         .map(|n| {
             let (raft, key) = (raft.clone(), format!("in flight {n}"));
             tokio::spawn(async move {
-                let result = raft.write(put(&key, History::value_of(&key))).await;
+                let result = raft.write(put(&key, Writes::value_of(&key))).await;
                 (key, result.map(|_| ()))
             })
         })

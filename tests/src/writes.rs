@@ -1,27 +1,22 @@
-//! `History`: what clients were told of their writes, and whether the state agrees.
+//! `Writes`: what clients were told of their writes, and whether a state agrees.
 
-use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::collections::BTreeSet;
+use std::time::Duration;
 
 use openconsensus_memstore::KvView;
+use openconsensus_memstore::kv::Response;
 
 use crate::client::Outcome;
+use crate::linearizability::{self, KvModel, KvRequest, KvResponse, Limits, Recorder, check};
 
 /// The outcomes of writes that each set a key of their own, once.
 #[derive(Debug, Default)]
-pub struct History {
-    writes: Mutex<BTreeMap<String, Fate>>,
+pub struct Writes {
+    recorder: Recorder<KvRequest, KvResponse>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Fate {
-    Present,
-    Absent,
-    Either,
-}
-
-impl History {
-    /// An empty history.
+impl Writes {
+    /// No writes.
     pub fn new() -> Self {
         Self::default()
     }
@@ -32,40 +27,40 @@ impl History {
     }
 
     /// What the client that wrote `key` was told.
-    ///
-    /// # Panics
-    ///
-    /// When `key` was written before.
     pub fn record(&self, key: &str, outcome: &Outcome) {
-        let fate = match outcome {
-            Outcome::Applied(_) => Fate::Present,
-            Outcome::Absent => Fate::Absent,
-            Outcome::Unknown => Fate::Either,
-        };
-        let before = self.lock().insert(key.to_string(), fate);
-        assert!(before.is_none(), "key {key} was written twice");
+        let call = self.recorder.call(0, KvRequest::put(key, text(Self::value_of(key))));
+        call.ended(match outcome {
+            Outcome::Applied(Response::Previous(previous)) => {
+                linearizability::Outcome::Returned(KvResponse::Previous(previous.clone().map(text)))
+            }
+            Outcome::Applied(Response::Compared { .. } | Response::Batch(_)) => {
+                linearizability::Outcome::Returned(KvResponse::Done)
+            }
+            Outcome::Absent => linearizability::Outcome::Absent,
+            Outcome::Unknown => linearizability::Outcome::Unknown,
+        });
     }
 
     /// How many writes were acknowledged.
     pub fn acknowledged(&self) -> usize {
-        self.lock().values().filter(|fate| **fate == Fate::Present).count()
+        self.recorder.counts().returned
     }
 
     /// How many writes were certainly not carried out.
     pub fn absent(&self) -> usize {
-        self.lock().values().filter(|fate| **fate == Fate::Absent).count()
+        self.recorder.counts().absent
     }
 
     /// How many writes have an open outcome.
     pub fn unknown(&self) -> usize {
-        self.lock().values().filter(|fate| **fate == Fate::Either).count()
+        self.recorder.counts().unknown
     }
 
     /// Checks that every acknowledged write is in `state`, and none that certainly was not carried out.
     ///
     /// # Panics
     ///
-    /// When that is not so, with the first key that is wrong.
+    /// When that is not so, with the keys that are wrong.
     pub fn check(&self, state: &KvView) {
         self.check_values(|key| state.get(key));
     }
@@ -76,20 +71,20 @@ impl History {
     ///
     /// As [`check`](Self::check).
     pub fn check_values(&self, get: impl Fn(&str) -> Option<Vec<u8>>) {
-        for (key, fate) in self.lock().iter() {
-            let value = get(key);
-            let is_right = match fate {
-                Fate::Present => value == Some(Self::value_of(key)),
-                Fate::Absent => value.is_none(),
-                Fate::Either => value.as_ref().is_none_or(|value| *value == Self::value_of(key)),
-            };
-            assert!(is_right, "key {key} must be {fate:?}, but is {value:?}");
+        let mut history = self.recorder.history();
+        let requests = history.operations().iter().map(|operation| operation.request.key.clone());
+        for key in requests.collect::<BTreeSet<_>>() {
+            let value = get(&key).map(text);
+            let read = history.call(0, Duration::MAX, KvRequest::get(key));
+            let seen = linearizability::Outcome::Returned(KvResponse::Value(value));
+            history.end(read, Duration::MAX, seen);
         }
+        check(&KvModel::new(), &history, &Limits::default()).assert_linearizable();
     }
+}
 
-    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Fate>> {
-        self.writes.lock().unwrap_or_else(PoisonError::into_inner)
-    }
+fn text(bytes: Vec<u8>) -> String {
+    String::from_utf8_lossy(&bytes).into_owned()
 }
 
 #[cfg(test)]
@@ -112,7 +107,7 @@ mod tests {
         let mut entries = vec![Entry { log_id: LogId::new(1, 1), payload: Payload::Membership(membership) }];
         entries.extend(keys.iter().zip(2..).map(|(key, index)| Entry {
             log_id: LogId::new(1, index),
-            payload: Payload::Command(put(*key, History::value_of(key))),
+            payload: Payload::Command(put(*key, Writes::value_of(key))),
         }));
         block_on(machine.apply(ApplyBatch::new(&AppliedState::default(), entries.into()))).unwrap();
         machine.reader().view()
@@ -120,14 +115,22 @@ mod tests {
 
     #[test]
     fn a_lost_write_and_one_that_must_not_be_are_noticed() {
-        let history = History::new();
-        history.record("acknowledged", &Outcome::Applied(Response::Previous(None)));
-        history.record("absent", &Outcome::Absent);
-        history.record("unknown", &Outcome::Unknown);
-        let is_right = |keys: &[&str]| catch_unwind(AssertUnwindSafe(|| history.check(&state(keys)))).is_ok();
+        let writes = Writes::new();
+        writes.record("acknowledged", &Outcome::Applied(Response::Previous(None)));
+        writes.record("absent", &Outcome::Absent);
+        writes.record("unknown", &Outcome::Unknown);
+        let is_right = |keys: &[&str]| catch_unwind(AssertUnwindSafe(|| writes.check(&state(keys)))).is_ok();
         assert!(is_right(&["acknowledged"]));
         assert!(is_right(&["acknowledged", "unknown"]));
         assert!(!is_right(&["unknown"]));
         assert!(!is_right(&["acknowledged", "absent"]));
+    }
+
+    #[test]
+    fn a_write_that_was_applied_twice_is_noticed() {
+        let writes = Writes::new();
+        let before = Writes::value_of("k");
+        writes.record("k", &Outcome::Applied(Response::Previous(Some(before))));
+        assert!(catch_unwind(AssertUnwindSafe(|| writes.check(&state(&["k"])))).is_err());
     }
 }
