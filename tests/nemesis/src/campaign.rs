@@ -87,7 +87,8 @@ impl Campaign {
         progress("checking the history");
         let report = check(&KvModel::new(), &history, &Limits::default());
         if !report.is_linearizable() {
-            return Err(failed(report.to_string(), Some(report)));
+            let also = ended.err().map(|error| format!("\n\nand: {error}")).unwrap_or_default();
+            return Err(failed(format!("{report}{also}"), Some(report)));
         }
         let keys = match ended {
             Ok(keys) => keys,
@@ -97,7 +98,10 @@ impl Campaign {
             cluster.stop(id).await.map_err(|error| failed(error, Some(report.clone())))?;
         }
         if cluster.has_logged("panicked at") {
-            return Err(failed("a node has panicked: see the logs".into(), Some(report)));
+            return Err(failed(
+                "a node has panicked, or its log cannot be read: see the logs".into(),
+                Some(report),
+            ));
         }
         let seen = cluster.seen().clone();
         if LONG <= self.duration && !seen.missing().is_empty() {

@@ -1,9 +1,12 @@
-//! Short campaigns: one that must find nothing, and one whose reads are stale, which must be found.
+//! Short campaigns: one that must find nothing, and one whose reads are stale, which must be found; stored histories.
 
+use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Duration;
 
-use openconsensus_nemesis::{Campaign, Fault, Reads, recheck};
+use openconsensus_nemesis::{Campaign, Fault, KvHistory, Reads, recheck};
+use openconsensus_tests::linearizability::{KvRequest, KvResponse, Outcome};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_openconsensus-nemesis");
 
@@ -46,6 +49,32 @@ async fn stale_reads_are_found() {
     assert!(!report.violations.is_empty(), "{}", failed.error);
     let again = recheck(&failed.history.expect("the history was kept")).unwrap();
     assert_eq!(again.violations, report.violations);
+}
+
+#[test]
+fn a_stored_history_is_checked_again_by_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("history.jsonl");
+    let checked = |second: &str| {
+        let mut history = KvHistory::new();
+        for (client, value) in [(1, "a"), (2, second)] {
+            let write = history.call(client, Duration::from_millis(client), KvRequest::put("k", value));
+            history.end(write, Duration::from_millis(client), Outcome::Returned(KvResponse::Done));
+        }
+        let read = history.call(3, Duration::from_millis(3), KvRequest::get("k"));
+        let seen = KvResponse::Value(Some("a".to_string()));
+        history.end(read, Duration::from_millis(4), Outcome::Returned(seen));
+        history.write(File::create(&file).unwrap()).unwrap();
+        Command::new(PROGRAM).arg("--check").arg(&file).output().unwrap()
+    };
+    let right = checked("a");
+    assert!(right.status.success() && String::from_utf8_lossy(&right.stdout).starts_with("linearizable"));
+    let wrong = checked("b");
+    let text = String::from_utf8_lossy(&wrong.stderr).into_owned();
+    assert!(!wrong.status.success() && text.contains("client 3: get → \"a\""), "{text}");
+    std::fs::write(&file, "no history").unwrap();
+    let none = Command::new(PROGRAM).arg("--check").arg(&file).output().unwrap();
+    assert!(!none.status.success() && String::from_utf8_lossy(&none.stderr).contains("line 1"));
 }
 
 #[test]
