@@ -310,6 +310,42 @@ fn a_read_that_nobody_confirms_is_refused_in_time() {
     assert_eq!(reads.map(|read| is_read_failed(&cluster, read)), [true; 3]);
 }
 
+/// 6.4: each read has a time of its own. The first that is refused takes no later one with it.
+#[test]
+fn a_later_read_of_a_leader_waits_for_its_own_time() {
+    let config = Config { check_quorum: false, ..Config::default() };
+    let timeout = config.read_timeout_ms;
+    let mut cluster = Cluster::with_config(3, config);
+    cluster.elect(1);
+    cluster.isolate(&[1]);
+    let early = cluster.read(1);
+    cluster.run(timeout / 2);
+    let late = cluster.read(1);
+    cluster.run(timeout / 2 + 10);
+    assert!(is_read_failed(&cluster, early));
+    assert_eq!(read_index(&cluster, late), None, "it was asked half of the time later");
+    cluster.run(timeout / 2);
+    assert!(is_read_failed(&cluster, late));
+}
+
+/// 6.4: a read that comes while a round is under way waits for the next one, and begins none of its own: rounds would
+/// follow each other as fast as readers come. A round that is lost is repeated.
+#[test]
+fn reads_begin_one_round_at_a_time() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    let rounds = |cluster: &mut Cluster| {
+        cluster.intercept(|letter| letter.from == 1 && letter.is_heartbeat() && letter.to == 2).len()
+    };
+    cluster.read(1);
+    assert_eq!(rounds(&mut cluster), 1);
+    let second = cluster.read(1);
+    cluster.read(1);
+    assert_eq!(rounds(&mut cluster), 0, "the first is under way");
+    cluster.run(2 * Config::default().heartbeat_interval_ms);
+    assert!(read_index(&cluster, second).is_some());
+}
+
 /// 6.4: also while a leader is heard all the time, and only its answers are lost.
 #[test]
 fn a_forwarded_read_whose_answer_never_arrives_is_refused_in_time() {

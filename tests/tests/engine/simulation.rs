@@ -99,7 +99,7 @@ fn what_is_left_of_a_run_when_events_are_left_out_is_a_run_too() {
             let events: Vec<_> = (0..)
                 .zip(&whole.events)
                 // The first two begin the cluster; without it there is nothing that could come to rest.
-                .filter(|(place, _)| *place < 2 || (place * 2_654_435_761_u64 >> 7) % part != 0)
+                .filter(|(place, _)| *place < 2 || !((place * 2_654_435_761_u64) >> 7).is_multiple_of(part))
                 .map(|(_, event)| *event)
                 .collect();
             let rest = replay(seed, None, &events, true, false);
