@@ -233,7 +233,10 @@ impl Oracle {
         let known = *self.leaders.entry(term).or_insert(id);
         assert_eq!(known, id, "Election Safety (5.2): two leaders of term {term}");
         let votes = self.votes.get(&(term, id));
-        let has_voted = |voter: u64| voter == id || votes.is_some_and(|votes| votes.contains(&voter));
+        let saved = leader.disk.hard_state;
+        let own_is_durable = term < saved.term || term == saved.term && saved.voted_for == Some(id);
+        let has_voted =
+            |voter: u64| voter == id && own_is_durable || votes.is_some_and(|votes| votes.contains(&voter));
         let membership = leader.engine().membership();
         assert!(
             membership.is_quorum(has_voted),

@@ -5,6 +5,7 @@ use super::coverage::Count;
 use super::event::Happening;
 use super::planner::Planner;
 use super::world::World;
+use crate::engines::Disk;
 
 impl Planner {
     /// Something goes wrong; it does not last for ever.
@@ -107,6 +108,20 @@ impl Planner {
         }
         self.cut_off(node, world);
         self.at_once.pop_front()
+    }
+
+    /// The node dies in the middle of its oldest write of several parts, if it has one.
+    pub(super) fn tear(&mut self, node: u64, world: &World) -> Option<Happening> {
+        if self.is_calm || !self.percent(self.plan.tear_percent) {
+            return None;
+        }
+        let waiting = &world.nodes[&node].writes;
+        let writes = waiting.iter().position(|write| 1 < Disk::parts_of(write))?;
+        let parts = self.rng.usize(1..Disk::parts_of(&waiting[writes]));
+        let down = self.rng.u64(1..self.plan.election_us);
+        self.push(down, Due::Restart(node));
+        let forgets = self.plan.is_volatile && self.percent(60);
+        Some(Happening::Crash { node, writes, parts, forgets })
     }
 
     /// The power fails.

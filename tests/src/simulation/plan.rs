@@ -33,6 +33,8 @@ pub(super) struct Plan {
     pub(super) command_bytes_max: u64,
     /// Of a hundred nodes that have just been elected so many die at once.
     pub(super) strike_percent: u64,
+    /// Of a hundred writes of several parts so many are torn by a crash.
+    pub(super) tear_percent: u64,
     /// The mean time between faults, between requests of clients, and between administrative requests.
     pub(super) fault_us: u64,
     pub(super) client_us: u64,
@@ -102,7 +104,8 @@ impl Plan {
             break_percent: one_of(rng, &[0, 10, 40]),
             is_volatile: rng.bool(),
             command_bytes_max: one_of(rng, &[8, 300, 1_500]),
-            strike_percent: one_of(rng, &[0, 0, 15, 50]),
+            strike_percent: one_of(rng, &[0, 0, 15, 50, 95]),
+            tear_percent: one_of(rng, &[0, 2, 20]),
             fault_us: one_of(rng, &[election_us / 4, election_us, 5 * election_us]),
             client_us: one_of(rng, &[300, 2_000, 10_000]),
             admin_us: one_of(rng, &[election_us / 4, election_us, 4 * election_us]),

@@ -47,7 +47,7 @@ pub(super) struct Planner {
     /// Happen at once, one after the other.
     pub(super) at_once: VecDeque<Happening>,
     /// Nothing goes wrong any more.
-    is_calm: bool,
+    pub(super) is_calm: bool,
     pub(super) now_us: u64,
     /// The latest leader, with its term, as far as it was looked at here.
     seen_leader: Option<(Term, u64)>,
@@ -170,6 +170,9 @@ impl Planner {
             Due::Loss(sent) => world.letters.name_of(sent).map(|letter| Happening::Lose { letter }),
             Due::Timer(node) => self.timer(node, world),
             Due::Disk(node) => {
+                if let Some(tear) = self.tear(node, world) {
+                    return Some(tear);
+                }
                 let stalled_until = self.stalled_until[node as usize];
                 if world.now_us < stalled_until {
                     self.push(stalled_until - world.now_us, due);
@@ -262,7 +265,7 @@ impl Planner {
         world.letters.sent = sent;
         if self.seen_leader != world.seen_leader {
             self.seen_leader = world.seen_leader;
-            self.follow_leader();
+            self.follow_leader(world);
         }
         let touched = std::mem::take(&mut world.touched);
         for node in (1..=self.plan.nodes).filter(|node| touched >> node & 1 == 1) {
@@ -271,11 +274,14 @@ impl Planner {
     }
 
     /// Somebody was elected. The time until its first entry is committed is the one in which most can go wrong.
-    fn follow_leader(&mut self) {
+    fn follow_leader(&mut self, world: &World) {
         let strikes = !self.is_calm && self.percent(self.plan.strike_percent);
         if let Some((_, leader)) = self.seen_leader.filter(|_| strikes) {
             let delay = 1 + self.rng.u64(0..4 * self.plan.net.delay_us + 1_000);
             self.push(delay, Due::Strike(leader));
+            // Too early to be allowed.
+            let change = if self.percent(40) { self.change(leader, world) } else { None };
+            self.at_once.extend(change);
         }
     }
 

@@ -62,7 +62,7 @@ impl Planner {
     }
 
     /// A change that makes sense for the membership that the node has, mostly.
-    fn change(&mut self, node: u64, world: &World) -> Option<Happening> {
+    pub(super) fn change(&mut self, node: u64, world: &World) -> Option<Happening> {
         if !world.is_alive(node) {
             return None;
         }
