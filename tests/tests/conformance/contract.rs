@@ -4,7 +4,6 @@
 use std::path::Path;
 
 use futures::executor::block_on;
-use openconsensus_tests::MemNetwork;
 use openconsensus_tests::conformance::{
     Report, check_log_storage, check_network, check_runtime, check_state_machine,
 };
@@ -124,7 +123,7 @@ fn every_sentence_about_state_machines_is_checked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_sentence_about_networks_is_checked() {
-    let report = check_network(&InMemory { network: MemNetwork::new(1) }).await;
+    let report = check_network(&InMemory::new()).await;
     let others = [("network.rs", "pub enum NetworkError")];
     check(&report, "network.rs", &["pub trait RaftNetwork<"], &others);
 }

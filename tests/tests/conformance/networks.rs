@@ -3,12 +3,15 @@
 use std::sync::Arc;
 
 use async_trait::async_trait;
-use openconsensus::{Fatal, InstallSnapshot, InstallSnapshotResponse, Message, SnapshotStream, TokioRuntime};
+use openconsensus::{
+    AsyncRuntime, Fatal, InstallSnapshot, InstallSnapshotResponse, Message, SnapshotStream, TokioRuntime,
+};
 use openconsensus_memstore::kv::{Command, Kv};
 use openconsensus_network_grpc::{GrpcConfig, GrpcNetwork, GrpcServer, Serving};
 use openconsensus_tests::conformance::{
     KvSamples, NetworkFactory, NetworkLimits, Receiver, Samples, Started, check_network,
 };
+use openconsensus_tests::sim_runtime::Sim;
 use openconsensus_tests::{MemNetwork, MemNetworkNode};
 
 use crate::memstore::kv_samples;
@@ -73,20 +76,39 @@ async fn the_network_over_grpc_conforms() {
     check_network(&Grpc).await.assert_passed_except(&[]);
 }
 
-/// One network in memory for all nodes; each is found by its name.
-pub(crate) struct InMemory {
-    pub(crate) network: MemNetwork<Kv>,
+/// One network in memory for all nodes, real or simulated; each is found by its name.
+pub(crate) struct InMemory<R> {
+    runtime: R,
+    network: MemNetwork<Kv>,
 }
 
-kv_samples!(InMemory);
+impl InMemory<TokioRuntime> {
+    pub(crate) fn new() -> Self {
+        Self { runtime: TokioRuntime, network: MemNetwork::new(1) }
+    }
+}
 
-impl NetworkFactory<Kv> for InMemory {
-    type Runtime = TokioRuntime;
+impl<R> Samples<Kv> for InMemory<R> {
+    fn command(&self, number: u64, bytes: usize) -> Command {
+        KvSamples.command(number, bytes)
+    }
+
+    fn node_id(&self, number: u64) -> u64 {
+        KvSamples.node_id(number)
+    }
+
+    fn node(&self, number: u64) -> String {
+        KvSamples.node(number)
+    }
+}
+
+impl<R: AsyncRuntime> NetworkFactory<Kv> for InMemory<R> {
+    type Runtime = R;
     type Network = MemNetworkNode<Kv>;
     type Endpoint = u64;
 
-    fn runtime(&self) -> TokioRuntime {
-        TokioRuntime
+    fn runtime(&self) -> R {
+        self.runtime.clone()
     }
 
     async fn start(
@@ -109,11 +131,25 @@ impl NetworkFactory<Kv> for InMemory {
     }
 }
 
+/// What a wire that is one line does not offer.
+const ONE_LINE: &[&str] = &[
+    "small_messages_pass_bulk_data",
+    "a_peer_that_moves_is_followed",
+    "a_message_for_another_node_is_refused",
+];
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_network_in_memory_conforms() {
-    check_network(&InMemory { network: MemNetwork::new(1) }).await.assert_passed_except(&[
-        "small_messages_pass_bulk_data",
-        "a_peer_that_moves_is_followed",
-        "a_message_for_another_node_is_refused",
-    ]);
+    check_network(&InMemory::new()).await.assert_passed_except(ONE_LINE);
+}
+
+#[test]
+fn the_simulated_network_conforms_for_every_seed() {
+    for seed in 0..5 {
+        let sim = Sim::new(seed);
+        let network = MemNetwork::on(sim.world().any(), seed);
+        let report = sim.run(check_network(&InMemory { runtime: sim.world(), network }));
+        assert!(report.failed().is_empty(), "seed {seed}: {report}");
+        report.assert_passed_except(ONE_LINE);
+    }
 }

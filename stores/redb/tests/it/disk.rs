@@ -29,6 +29,8 @@ struct Content {
     records: bool,
     /// A folder that crashes together with the disk.
     folder: Option<PathBuf>,
+    /// Set by the test.
+    mark: usize,
 }
 
 #[derive(Clone, Debug)]
@@ -43,6 +45,8 @@ pub(crate) struct CrashPoint {
     synced: Vec<u8>,
     unsynced: Vec<Change>,
     files: BTreeMap<String, Vec<u8>>,
+    /// The mark that the test had set by then.
+    pub(crate) mark: usize,
 }
 
 impl CrashPoint {
@@ -127,6 +131,11 @@ impl Disk {
         self.lock().folder = Some(folder.into());
     }
 
+    /// Stamps the crash points that follow.
+    pub(crate) fn mark(&self, mark: usize) {
+        self.lock().mark = mark;
+    }
+
     pub(crate) fn take_crash_points(&self) -> Vec<CrashPoint> {
         std::mem::take(&mut self.lock().crash_points)
     }
@@ -154,7 +163,12 @@ impl Content {
             // It may be removed at this very moment.
             Some((file.file_name().into_string().unwrap(), std::fs::read(file.path()).ok()?))
         });
-        CrashPoint { synced: self.synced.clone(), unsynced: self.unsynced.clone(), files: files.collect() }
+        CrashPoint {
+            synced: self.synced.clone(),
+            unsynced: self.unsynced.clone(),
+            files: files.collect(),
+            mark: self.mark,
+        }
     }
 
     /// Fails when no operation is left.
