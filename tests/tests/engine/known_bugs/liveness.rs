@@ -482,23 +482,26 @@ fn a_peer_that_has_everything_and_was_unreachable_is_replicated_to_again() {
 #[test]
 fn an_entry_larger_than_every_limit_is_sent_by_itself() {
     each_way(|post| {
-        let config = Config {
-            append_bytes_max: 1024,
-            inflight_bytes_max: 1024,
-            apply_bytes_max: 1024,
-            tail_bytes_max: 0,
-            ..Config::default()
-        };
-        let mut cluster = Cluster::with_config(3, config);
-        post.elect(&mut cluster, 1);
-        // A membership of 60 nodes counts 64 bytes for each.
-        let before = cluster.write(1, 1);
-        cluster.change(1, MembershipChange::AddLearners(nodes(10..67)));
-        let behind = cluster.write(1, 2);
-        assert!(2 * 1024 < cluster.node(1).view.at(4).expect("it was appended").size_bytes());
-        post.run(&mut cluster, ELECTION_TIMEOUT_MS);
-        assert_eq!([before, behind].map(|write| cluster.outcome(write)), [Outcome::Applied; 2]);
-        assert!(cluster.membership(3).is_member(66));
-        assert_eq!(cluster.commands(3), [1, 2]);
+        // Sent from memory, and read from the disk.
+        for tail_bytes_max in [1 << 20, 0] {
+            let config = Config {
+                append_bytes_max: 1024,
+                inflight_bytes_max: 1024,
+                apply_bytes_max: 1024,
+                tail_bytes_max,
+                ..Config::default()
+            };
+            let mut cluster = Cluster::with_config(3, config);
+            post.elect(&mut cluster, 1);
+            // A membership of 60 nodes counts 64 bytes for each.
+            let before = cluster.write(1, 1);
+            cluster.change(1, MembershipChange::AddLearners(nodes(10..67)));
+            let behind = cluster.write(1, 2);
+            assert!(2 * 1024 < cluster.node(1).view.at(4).expect("it was appended").size_bytes());
+            post.run(&mut cluster, ELECTION_TIMEOUT_MS);
+            assert_eq!([before, behind].map(|write| cluster.outcome(write)), [Outcome::Applied; 2]);
+            assert!(cluster.membership(3).is_member(66));
+            assert_eq!(cluster.commands(3), [1, 2]);
+        }
     });
 }
