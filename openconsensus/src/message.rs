@@ -142,7 +142,42 @@ pub enum AppendResult {
     StaleTerm,
 }
 
+/// No term and no index of any cluster comes so far: a thousand million of them in a second take almost three hundred
+/// years. Whoever says so is broken, and counting on from there could overflow.
+const NUMBER_MAX: u64 = u64::MAX / 2;
+
+/// Whether some cluster can have come as far as all of these terms and indexes.
+fn are_possible(numbers: &[u64]) -> bool {
+    numbers.iter().all(|number| *number <= NUMBER_MAX)
+}
+
+fn is_possible(id: LogId) -> bool {
+    are_possible(&[id.term, id.index])
+}
+
 impl<C: TypeConfig> Message<C> {
+    /// Whether some cluster can have come as far as the terms and indexes in it.
+    pub(crate) fn is_possible(&self) -> bool {
+        let is_body_possible = match &self.body {
+            Body::VoteRequest { last, .. } => is_possible(*last),
+            Body::Append { prev, entries, commit } => {
+                is_possible(*prev) && entries.last().is_none_or(is_possible) && are_possible(&[*commit])
+            }
+            Body::AppendResponse { result: AppendResult::Matched { matched } } => are_possible(&[*matched]),
+            Body::AppendResponse { result: AppendResult::Conflict { rejected, hint } } => {
+                are_possible(&[*rejected]) && is_possible(*hint)
+            }
+            Body::Heartbeat { commit, .. } | Body::Commit { commit } => is_possible(*commit),
+            Body::ReadResponse { index, .. } => are_possible(&[*index]),
+            Body::VoteResponse { .. }
+            | Body::AppendResponse { result: AppendResult::StaleTerm }
+            | Body::HeartbeatResponse { .. }
+            | Body::ReadRequest { .. }
+            | Body::TimeoutNow => true,
+        };
+        are_possible(&[self.term]) && is_body_possible
+    }
+
     /// Whether it may be large, so that a transport lets heartbeats and votes pass it. Messages of one kind keep
     /// their order.
     pub fn is_bulk(&self) -> bool {
@@ -197,6 +232,15 @@ pub struct InstallSnapshot<C: TypeConfig> {
     pub meta: SnapshotMeta<C>,
 }
 
+impl<C: TypeConfig> InstallSnapshot<C> {
+    /// Whether some cluster can have such a snapshot.
+    pub(crate) fn is_possible(&self) -> bool {
+        let (last, membership) = (self.meta.last, self.meta.membership.log_id);
+        let is_in_order = last.term <= self.term && membership <= last && membership.index <= last.index;
+        is_in_order && are_possible(&[self.term]) && is_possible(last)
+    }
+}
+
 /// What became of a snapshot that was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -205,4 +249,11 @@ pub struct InstallSnapshotResponse {
     pub term: Term,
     /// The receiver now has everything up to this index, durably. `None` when it refused or could not install.
     pub installed: Option<Index>,
+}
+
+impl InstallSnapshotResponse {
+    /// Whether some cluster can have come as far as the term in it.
+    pub(crate) fn is_possible(&self) -> bool {
+        are_possible(&[self.term])
+    }
 }

@@ -85,7 +85,13 @@ impl<C: TypeConfig> Engine<C> {
             let result = AppendResult::Conflict { rejected: prev.index, hint };
             return self.send(from, Body::AppendResponse { result });
         }
-        self.take_entries(entries.slice(committed + 1..Index::MAX));
+        let entries = entries.slice(committed + 1..Index::MAX);
+        // Where `prev` needs no look, the terms must not fall behind what is committed here.
+        if entries.first().is_some_and(|first| self.log.term_at(first.index - 1) > Some(first.term)) {
+            tracing::error!(leader = %from, %prev, ?entries, "an append that contradicts what is committed is dropped");
+            return;
+        }
+        self.take_entries(entries);
         self.acknowledge(from, last_sent, commit);
     }
 

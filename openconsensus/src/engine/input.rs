@@ -19,7 +19,10 @@ pub struct RequestId(pub u64);
 pub enum Input<C: TypeConfig> {
     /// Time has passed: look at the deadlines. Coming too early does no harm.
     Timeout,
-    /// A message of a peer.
+    /// A message of a peer, at any time and as often as the network likes. One that makes no sense, with numbers that
+    /// cannot be or of a node that nobody knows, is refused or ignored. Only where peers contradict each other so that
+    /// one of them must have broken the algorithm (two lead in one term, or a snapshot and the entries of one leader
+    /// differ) the engine panics with a text that says so: whatever it did then, data could be lost.
     Receive {
         /// Its sender.
         from: C::NodeId,

@@ -263,6 +263,10 @@ impl<C: TypeConfig> Engine<C> {
         if from == self.id {
             return;
         }
+        if !message.is_possible() {
+            tracing::error!(%from, ?message, "a message that no cluster can have come to is dropped");
+            return;
+        }
         // Votes have rules of their own about terms: a live leader must not be deposed by one who cannot hear it.
         if let Body::VoteRequest { kind, campaign, last } = message.body {
             return self.on_vote_request(now, from, message.term, kind, campaign, last);

@@ -154,7 +154,7 @@ impl<C: TypeConfig> Engine<C> {
             return;
         };
         let peer = *peer;
-        match response {
+        match response.filter(InstallSnapshotResponse::is_possible) {
             Some(response) if self.term < response.term => {
                 progress.probe();
                 if self.log.membership().is_member(peer) {
@@ -193,12 +193,8 @@ impl<C: TypeConfig> Engine<C> {
         snapshot: InstallSnapshot<C>,
     ) {
         let last = snapshot.meta.last;
-        let membership_at = snapshot.meta.membership.log_id;
         // At the door: a snapshot that no leader of this cluster can have.
-        let is_impossible = snapshot.term < last.term
-            || last < membership_at
-            || last.index < membership_at.index
-            || self.contradicts_committed(last);
+        let is_impossible = !snapshot.is_possible() || self.contradicts_committed(last);
         if snapshot.term < self.term || is_impossible || snapshot.leader == self.id {
             return self.reply(request, self.install_refused());
         }

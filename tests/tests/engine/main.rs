@@ -1,5 +1,6 @@
 //! Tests of the pure engine: one for each sentence of the Raft paper and thesis that rules, and random faults.
 
+mod impossible_messages;
 mod known_bugs;
 mod paper_clients;
 mod paper_elections;
