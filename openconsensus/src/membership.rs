@@ -100,6 +100,11 @@ impl<C: TypeConfig> Membership<C> {
         self.nodes.keys().copied().filter(|id| !self.is_voter(*id))
     }
 
+    /// Members that will be none when the joint membership is left; empty otherwise.
+    pub fn retiring(&self) -> &BTreeSet<C::NodeId> {
+        &self.retiring
+    }
+
     /// Every member with the way to reach it.
     pub fn nodes(&self) -> &BTreeMap<C::NodeId, C::Node> {
         &self.nodes

@@ -110,7 +110,7 @@ pub enum Body<C: TypeConfig> {
 }
 
 /// How a vote is asked for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum VoteKind {
     /// Would you vote for me? Changes nothing at the voter (thesis 9.6).

@@ -9,13 +9,13 @@ use super::{Apply, Engine};
 
 /// Entries in memory that were handed to the state machine and not applied: they stay in memory until then, so their
 /// bytes are limited. Entries that have to be read from the log storage are not in memory yet and count nothing.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Backlog {
     handed: VecDeque<Handed>,
     bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Handed {
     last: Index,
     bytes: u64,

@@ -9,7 +9,7 @@ use crate::type_config::TypeConfig;
 
 use super::follower::Follower;
 use super::timer::Timer;
-use super::{Engine, Role, millis};
+use super::{Engine, Fingerprint, Role, millis};
 
 /// One attempt to be elected. A set of voters, not a number: an answer that comes twice counts once, and answers to
 /// another campaign count nothing.
@@ -24,6 +24,13 @@ pub(super) struct Campaign<C: TypeConfig> {
 impl<C: TypeConfig> Campaign<C> {
     fn new(id: u64, kind: VoteKind) -> Self {
         Self { id, kind, granted: BTreeSet::new(), refused: BTreeSet::new() }
+    }
+
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
+        let Self { id, kind, granted, refused } = self;
+        to.value((id, kind));
+        to.nodes(granted.iter().copied());
+        to.nodes(refused.iter().copied());
     }
 }
 

@@ -7,7 +7,7 @@ use crate::entry::{Index, LogId};
 use crate::message::{AppendResult, Body};
 use crate::type_config::TypeConfig;
 
-use super::{Engine, Role};
+use super::{Engine, Fingerprint, Role};
 
 /// The state of a follower.
 #[derive(Clone, Debug)]
@@ -29,6 +29,13 @@ impl<C: TypeConfig> Follower<C> {
 
     pub(super) fn verify(&mut self, matched: Index) {
         self.verified = self.verified.max(matched);
+    }
+
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
+        let Self { leader, contact, verified } = self;
+        to.node_or_none(*leader);
+        to.past(*contact);
+        to.value(verified);
     }
 }
 

@@ -14,7 +14,7 @@ use super::progress::{Progress, ProgressState};
 use super::read::LeaderReads;
 use super::timer::Timer;
 use super::transfer::Transfer;
-use super::{Engine, Reply, RequestId, Role, SnapshotEffect, millis};
+use super::{Engine, Fingerprint, Reply, RequestId, Role, SnapshotEffect, millis};
 
 /// The state of a leader.
 #[derive(Clone, Debug)]
@@ -32,6 +32,22 @@ pub(super) struct Leader<C: TypeConfig> {
     pub(super) change: Option<PendingChange>,
     /// The membership entry that `peers` follows.
     pub(super) peers_of: LogId,
+}
+
+impl<C: TypeConfig> Leader<C> {
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
+        let Self { peers, term_start, round, since, reads, transfer, change, peers_of } = self;
+        to.each_node(peers.iter().map(|(id, progress)| (*id, progress)), |to, progress| {
+            progress.fingerprint(to);
+        });
+        to.value((term_start, round, change, peers_of));
+        to.past(Some(*since));
+        reads.fingerprint(to);
+        to.value(transfer.is_some());
+        if let Some(transfer) = transfer {
+            transfer.fingerprint(to);
+        }
+    }
 }
 
 impl<C: TypeConfig> Engine<C> {

@@ -1,5 +1,6 @@
 //! The log as the engine sees it: recent entries in memory, the terms of all of them, and the cursors.
 
+use std::hash::Hash;
 use std::ops::Range;
 
 use crate::entries::Entries;
@@ -7,8 +8,8 @@ use crate::entry::{Entry, Index, LogId, Payload, Term};
 use crate::membership::{Membership, MembershipAt};
 use crate::type_config::TypeConfig;
 
-use super::Recovered;
 use super::tail::Tail;
+use super::{Fingerprint, Recovered};
 
 /// The log and its cursors.
 ///
@@ -102,6 +103,32 @@ impl<C: TypeConfig> Log<C> {
             }
         }
         Ok(())
+    }
+
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>)
+    where
+        C::Command: Hash,
+        C::Node: Hash,
+    {
+        let Self {
+            purged,
+            last,
+            written,
+            stable,
+            committed,
+            dispatched,
+            applied,
+            term_starts,
+            tail,
+            memberships,
+        } = self;
+        to.value((purged, last, written, stable, committed, dispatched, applied));
+        to.value((term_starts, memberships.len()));
+        tail.fingerprint(to);
+        for MembershipAt { log_id, membership } in memberships {
+            to.value(log_id);
+            to.membership(membership);
+        }
     }
 
     pub(super) fn purged(&self) -> LogId {

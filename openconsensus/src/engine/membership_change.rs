@@ -12,7 +12,7 @@ use crate::type_config::TypeConfig;
 use super::{Engine, Reply, RequestId, Role, millis};
 
 /// A change that a client waits for. The change itself lives in the log alone: the next leader finishes it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Hash)]
 pub(super) struct PendingChange {
     pub(super) request: RequestId,
     /// Its latest entry.

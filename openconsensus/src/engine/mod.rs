@@ -11,6 +11,7 @@
 mod apply;
 mod effects;
 mod election;
+mod fingerprint;
 mod follower;
 mod input;
 mod invariants;
@@ -31,6 +32,7 @@ mod writes;
 use std::time::{Duration, Instant};
 
 pub use effects::{Apply, Effects, LogRead, LogReadId, LogWrite, Reply, SnapshotEffect, SnapshotId, WriteId};
+pub use fingerprint::Fingerprint;
 pub use input::{Input, RequestId};
 
 use crate::config::ValidConfig;

@@ -6,7 +6,9 @@ use std::time::Instant;
 use crate::config::ValidConfig;
 use crate::entry::Index;
 use crate::metrics::ProgressName;
+use crate::type_config::TypeConfig;
 
+use super::Fingerprint;
 use super::effects::{LogReadId, SnapshotId};
 
 /// What the leader knows of a peer, and how it sends to it.
@@ -41,7 +43,7 @@ pub(super) struct Progress {
     pub(super) leaves_at: Option<Instant>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) enum ProgressState {
     /// At most one append at a time: `sent_in` is the round of heartbeats in which it was sent, if one is out.
     Probe { sent_in: Option<u64> },
@@ -52,13 +54,13 @@ pub(super) enum ProgressState {
 }
 
 /// Appends that were sent and not answered.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub(super) struct Inflight {
     appends: VecDeque<Sent>,
     bytes: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Sent {
     last: Index,
     bytes: u64,
@@ -105,6 +107,24 @@ impl Progress {
             snapshot_not_before: None,
             leaves_at: None,
         }
+    }
+
+    pub(super) fn fingerprint<C: TypeConfig>(&self, to: &mut Fingerprint<'_, C>) {
+        let Self {
+            matched,
+            next,
+            state,
+            contact,
+            acked_round,
+            commit_sent,
+            log_read,
+            snapshot_not_before,
+            leaves_at,
+        } = self;
+        to.value((matched, next, state, acked_round, commit_sent, log_read));
+        to.past(*contact);
+        to.deadline(*snapshot_not_before);
+        to.deadline(*leaves_at);
     }
 
     pub(super) fn matched(&self) -> Index {

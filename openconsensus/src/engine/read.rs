@@ -8,7 +8,7 @@ use crate::message::Body;
 use crate::type_config::TypeConfig;
 
 use super::timer::Timer;
-use super::{Engine, Reply, RequestId, Role, millis};
+use super::{Engine, Fingerprint, Reply, RequestId, Role, millis};
 
 /// Reads that a node cannot decide by itself: they wait for a leader, or for its answer.
 #[derive(Clone, Debug)]
@@ -54,15 +54,49 @@ enum Source<C: TypeConfig> {
     Peer { peer: C::NodeId, read: u64 },
 }
 
+impl PendingRead {
+    fn fingerprint<C: TypeConfig>(&self, to: &mut Fingerprint<'_, C>) {
+        to.value(self.request);
+        to.deadline(Some(self.deadline));
+    }
+}
+
 impl<C: TypeConfig> Reads<C> {
     pub(super) fn new() -> Self {
         Self { waiting: Vec::new(), forwarded: Vec::new(), config: std::marker::PhantomData }
+    }
+
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
+        let Self { waiting, forwarded, config: _ } = self;
+        to.value((waiting.len(), forwarded.len()));
+        waiting.iter().for_each(|read| read.fingerprint(to));
+        for Forwarded { id, reads } in forwarded {
+            to.value((id, reads.len()));
+            reads.iter().for_each(|read| read.fingerprint(to));
+        }
     }
 }
 
 impl<C: TypeConfig> LeaderReads<C> {
     pub(super) fn new() -> Self {
         Self { waiting: VecDeque::new(), latest: None }
+    }
+
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
+        let Self { waiting, latest } = self;
+        to.value(waiting.len());
+        for LeaderRead { round, index, source } in waiting {
+            to.value((round, index));
+            match source {
+                Source::Here(read) => read.fingerprint(to),
+                Source::Peer { peer, read } => {
+                    to.node(*peer);
+                    to.value(read);
+                }
+            }
+        }
+        to.value(latest.map(|(round, _)| round));
+        to.past(latest.map(|(_, begun)| begun));
     }
 
     /// A round of heartbeats begins.

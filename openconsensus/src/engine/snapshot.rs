@@ -1,5 +1,6 @@
 //! Snapshots: when to build one, how one is installed, and what may be purged behind them.
 
+use std::hash::Hash;
 use std::time::Instant;
 
 use crate::entry::{Index, LogId};
@@ -9,7 +10,8 @@ use crate::type_config::TypeConfig;
 
 use super::effects::WriteId;
 use super::progress::{Progress, ProgressState};
-use super::{Engine, Reply, RequestId, Role, SnapshotEffect, SnapshotId, millis};
+use super::writes::Writes;
+use super::{Engine, Fingerprint, Reply, RequestId, Role, SnapshotEffect, SnapshotId, millis};
 
 /// A purge that is held back for a peer goes on in steps of so many entries.
 const PURGE_ENTRIES_MIN: Index = 1024;
@@ -23,7 +25,7 @@ pub(super) struct Snapshots<C: TypeConfig> {
     installing: Option<Installing<C>>,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 struct Building {
     id: SnapshotId,
     requests: Vec<RequestId>,
@@ -42,6 +44,19 @@ struct Installing<C: TypeConfig> {
 impl<C: TypeConfig> Snapshots<C> {
     pub(super) fn new(last: LogId) -> Self {
         Self { last, building: None, installing: None }
+    }
+
+    pub(super) fn fingerprint(&self, writes: &Writes<C>, to: &mut Fingerprint<'_, C>)
+    where
+        C::Command: Hash,
+        C::Node: Hash,
+    {
+        let Self { last, building, installing } = self;
+        to.value((last, building, installing.is_some()));
+        if let Some(Installing { id, request, snapshot, after }) = installing {
+            to.value((id, request, after.map(|write| writes.distance(write))));
+            to.install_snapshot(snapshot);
+        }
     }
 
     pub(super) fn last(&self) -> LogId {

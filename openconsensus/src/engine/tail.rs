@@ -1,11 +1,14 @@
 //! The bounded tail of recent entries in memory.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::ops::Range;
 
 use crate::entries::Entries;
 use crate::entry::Index;
 use crate::type_config::TypeConfig;
+
+use super::Fingerprint;
 
 /// The end of the log in memory, in the batches in which it came.
 ///
@@ -35,6 +38,20 @@ impl<C: TypeConfig> Tail<C> {
     /// An empty tail; the next entry has index `end`.
     pub(super) fn new(end: Index) -> Self {
         Self { chunks: VecDeque::new(), end, bytes: 0 }
+    }
+
+    /// The chunks matter too: they leave memory as a whole.
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>)
+    where
+        C::Command: Hash,
+        C::Node: Hash,
+    {
+        let Self { chunks, end, bytes: _ } = self;
+        to.value((end, chunks.len()));
+        for SizedChunk { entries, bytes: _ } in chunks {
+            to.value(entries.len());
+            entries.iter().for_each(|entry| to.entry(entry));
+        }
     }
 
     pub(super) fn bytes(&self) -> u64 {

@@ -2,6 +2,10 @@
 
 use std::time::Instant;
 
+use crate::type_config::TypeConfig;
+
+use super::Fingerprint;
+
 /// What a deadline is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Timer {
@@ -40,6 +44,10 @@ impl Timers {
 
     pub(super) fn stop_all(&mut self) {
         *self = Self::default();
+    }
+
+    pub(super) fn fingerprint<C: TypeConfig>(&self, to: &mut Fingerprint<'_, C>) {
+        self.deadlines.iter().for_each(|at| to.deadline(*at));
     }
 
     /// The earliest deadline.

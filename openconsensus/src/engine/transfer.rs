@@ -7,7 +7,7 @@ use crate::message::{Body, VoteKind};
 use crate::type_config::TypeConfig;
 
 use super::timer::Timer;
-use super::{Engine, Reply, RequestId, Role, millis};
+use super::{Engine, Fingerprint, Reply, RequestId, Role, millis};
 
 /// A transfer under way, on the node that still leads. Writes are kept back meanwhile.
 #[derive(Clone, Debug)]
@@ -24,6 +24,23 @@ pub(super) struct Transfer<C: TypeConfig> {
 pub(super) struct TransferOutcome<C: TypeConfig> {
     request: RequestId,
     target: C::NodeId,
+}
+
+impl<C: TypeConfig> Transfer<C> {
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
+        let Self { request, target, deadline, is_sent } = self;
+        to.value((request, is_sent));
+        to.node(*target);
+        to.deadline(Some(*deadline));
+    }
+}
+
+impl<C: TypeConfig> TransferOutcome<C> {
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
+        let Self { request, target } = self;
+        to.value(request);
+        to.node(*target);
+    }
 }
 
 impl<C: TypeConfig> Engine<C> {

@@ -1,12 +1,14 @@
 //! Numbered writes, and the messages that wait for them.
 
 use std::collections::VecDeque;
+use std::hash::Hash;
 use std::time::{Duration, Instant};
 
 use crate::entry::{HardState, Index, LogId};
 use crate::message::{AppendResult, Body, Message};
 use crate::type_config::TypeConfig;
 
+use super::Fingerprint;
 use super::effects::{LogWrite, WriteId};
 use super::log::Log;
 
@@ -56,6 +58,40 @@ impl<C: TypeConfig> Writes<C> {
             purge_staged: None,
             in_flight: VecDeque::new(),
             held: Vec::new(),
+        }
+    }
+
+    /// How far a write is from the one that is being put together. Those that are done are all alike.
+    pub(super) fn distance(&self, write: WriteId) -> u64 {
+        self.next.0 - write.0.max(self.done.0)
+    }
+
+    /// Writes are fed by their distance: only their order matters.
+    pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>)
+    where
+        C::Command: Hash,
+        C::Node: Hash,
+    {
+        let Self {
+            next,
+            done,
+            hard_state_in,
+            hard_state_staged,
+            truncate_staged,
+            purge_staged,
+            in_flight,
+            held,
+        } = self;
+        to.value((next.0 - done.0, self.distance(*hard_state_in)));
+        to.value((hard_state_staged, truncate_staged, purge_staged, in_flight.len(), held.len()));
+        for InFlight { id, stable_to, since } in in_flight {
+            to.value((self.distance(*id), stable_to));
+            to.past(Some(*since));
+        }
+        for Held { until, peer, message } in held {
+            to.value(self.distance(*until));
+            to.node(*peer);
+            to.message(message);
         }
     }
 
