@@ -781,14 +781,14 @@ fn load() -> Vec<Source> {
     sources
 }
 
-/// Collects the files under `folder`, but neither what is built nor what is hidden.
+/// Collects the files under `folder`, but neither what is built, nor what is hidden, nor the bytes of fuzz targets.
 fn walk(folder: &Path, path: String, paths: &mut Vec<String>) {
     let entries = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     for entry in entries {
         let entry = entry.expect("a folder that was listed can be read");
         let name = entry.file_name().into_string().expect("file names are UTF-8");
         let is_hidden = name.starts_with('.') && name != ".ci" && name != ".gitignore";
-        if is_hidden || name == "target" {
+        if is_hidden || name == "target" || name == "corpus" {
             continue;
         }
         let below = if path.is_empty() { name } else { format!("{path}/{name}") };

@@ -148,8 +148,10 @@ impl Lone {
         let last = log_id(input);
         let membership = MembershipAt { log_id: log_id(input), membership: membership(input) };
         let meta = SnapshotMeta { last, membership, size_bytes: None };
-        self.may_lead(leader, term)
-            .then(|| Input::InstallSnapshot { request, snapshot: InstallSnapshot { term, leader, meta } })
+        if !self.may_lead(leader, term) {
+            return None;
+        }
+        Some(Input::InstallSnapshot { request, snapshot: InstallSnapshot { term, leader, meta } })
     }
 
     /// Something that the engine has asked for is done, or something that it never asked for.
