@@ -8,7 +8,7 @@ use bytes::Bytes;
 use common::*;
 use futures::channel::mpsc;
 use futures::{SinkExt, StreamExt, stream};
-use openconsensus::{InstallSnapshotResponse, NetworkError, RaftNetwork, SnapshotStream, snapshot_stream};
+use openconsensus::{NetworkError, RaftNetwork, SnapshotStream, snapshot_stream};
 use openconsensus_network_grpc::GrpcConfig;
 
 /// `size` bytes that are no pattern, in chunks of sizes up to a mebibyte.
