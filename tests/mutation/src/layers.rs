@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -20,8 +21,9 @@ const DEADLINE: Duration = Duration::from_secs(180);
 const MEMORY_KIB_MAX: u64 = 8 * 1024 * 1024;
 
 /// A layer of the tests, from the cheapest to the dearest.
-#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Deserialize, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
 #[serde(rename_all = "snake_case")]
+#[value(rename_all = "snake_case")]
 pub(crate) enum Layer {
     /// Tests inside the core.
     Unit,
@@ -100,52 +102,53 @@ impl fmt::Display for Layer {
 }
 
 impl Layer {
-    pub(crate) const ALL: &[Self] = &[
-        Self::Unit,
-        Self::Paper,
-        Self::KnownBugs,
-        Self::Scenarios,
-        Self::Simulation,
-        Self::Model,
-        Self::Driver,
-        Self::Conformance,
-        Self::Cluster,
-        Self::Redb,
-        Self::Grpc,
-    ];
-
-    /// The package, its test targets, and the tests in them by the beginnings of their names; none means all.
-    fn tests(self) -> (&'static str, &'static [&'static str], &'static [&'static str]) {
+    /// Where its tests are: package, test target, and what their names begin with. The likeliest comes first.
+    fn parts(self) -> &'static [Part] {
         const TESTS: &str = "openconsensus-tests";
         match self {
-            Self::Unit => ("openconsensus", &["--lib"], &[]),
-            Self::Paper => (TESTS, &["--test=engine"], &["paper_"]),
-            Self::KnownBugs => (TESTS, &["--test=engine", "--test=known_bugs"], &["known_bugs::"]),
-            Self::Scenarios => (TESTS, &["--test=engine"], &["scenarios"]),
-            Self::Simulation => (TESTS, &["--test=engine"], &["simulation"]),
-            Self::Model => (TESTS, &["--test=model"], &[]),
-            Self::Driver => (TESTS, &["--test=driver"], &[]),
-            Self::Conformance => (TESTS, &["--test=conformance"], &[]),
-            Self::Cluster => (TESTS, &["--test=cluster"], &[]),
-            Self::Redb => ("openconsensus-redb", &["--tests"], &[]),
-            Self::Grpc => ("openconsensus-network-grpc", &["--tests"], &[]),
+            Self::Unit => &[("openconsensus", "--lib", "")],
+            Self::Paper => &[(TESTS, "--test=engine", "paper_")],
+            Self::KnownBugs => &[
+                (TESTS, "--test=engine", "known_bugs::"),
+                ("openconsensus", "--lib", "driver::tests::known_bugs::"),
+                ("openconsensus-redb", "--test=it", "known_bugs"),
+                (TESTS, "--test=known_bugs", ""),
+                (TESTS, "--test=grpc", "known_bug_"),
+            ],
+            Self::Scenarios => &[(TESTS, "--test=engine", "scenarios::")],
+            Self::Simulation => &[(TESTS, "--test=engine", "simulation::")],
+            Self::Model => &[(TESTS, "--test=model", "")],
+            Self::Driver => &[(TESTS, "--test=driver", "")],
+            Self::Conformance => {
+                &[(TESTS, "--test=conformance", ""), ("openconsensus-redb", "--test=it", "conformance::")]
+            }
+            Self::Cluster => &[(TESTS, "--test=cluster", "")],
+            Self::Redb => &[("openconsensus-redb", "--tests", "")],
+            Self::Grpc => &[("openconsensus-network-grpc", "--tests", "")],
         }
     }
 }
 
-/// Builds what the layers need, once, and runs them in order.
+/// A package, one of its test targets, and what the names of the tests begin with.
+type Part = (&'static str, &'static str, &'static str);
+
+/// Builds what the layers need, and runs them in order. A layer ends with the first of its parts that catches the break.
 pub(crate) fn run(copy: &Copy, layers: &BTreeSet<Layer>) -> Result<Vec<(Layer, Verdict)>, Box<dyn Error>> {
     let mut built = BTreeMap::new();
     let mut verdicts = Vec::new();
     for layer in layers {
-        let (package, targets, names) = layer.tests();
-        let programs = match built.entry((package, targets)) {
-            Entry::Occupied(programs) => programs.into_mut(),
-            Entry::Vacant(place) => place.insert(build(copy, package, targets)?),
-        };
         let mut verdict = Verdict::Passed(0);
-        for program in programs {
-            verdict = join(verdict, execute(program, names)?);
+        for (package, target, names) in layer.parts() {
+            let programs = match built.entry((package, target)) {
+                Entry::Occupied(programs) => programs.into_mut(),
+                Entry::Vacant(place) => place.insert(build(copy, package, target)?),
+            };
+            for program in programs {
+                verdict = join(verdict, execute(program, names)?);
+            }
+            if verdict.is_caught() {
+                break;
+            }
         }
         if verdict == Verdict::Passed(0) {
             return Err(format!("layer `{layer}` has no tests").into());
@@ -174,11 +177,18 @@ struct Program {
     folder: PathBuf,
 }
 
-fn build(copy: &Copy, package: &str, targets: &[&str]) -> Result<Vec<Program>, Box<dyn Error>> {
+fn build(copy: &Copy, package: &str, target: &str) -> Result<Vec<Program>, Box<dyn Error>> {
     let output = copy
         .cargo()
-        .args(["test", "--no-run", "--quiet", "--message-format=json-render-diagnostics", "-p", package])
-        .args(targets)
+        .args([
+            "test",
+            "--no-run",
+            "--quiet",
+            "--message-format=json-render-diagnostics",
+            "-p",
+            package,
+            target,
+        ])
         .output()?;
     if !output.status.success() {
         return Err(format!("the tests do not build:\n{}", String::from_utf8_lossy(&output.stderr)).into());
@@ -194,13 +204,13 @@ fn build(copy: &Copy, package: &str, targets: &[&str]) -> Result<Vec<Program>, B
     Ok(messages.filter_map(program).collect())
 }
 
-fn execute(program: &Program, names: &[&str]) -> Result<Verdict, Box<dyn Error>> {
+fn execute(program: &Program, names: &str) -> Result<Verdict, Box<dyn Error>> {
     let log = log_of(&program.executable);
     let file = std::fs::File::create(&log)?;
     let mut child = Command::new("sh")
         .args(["-c", &format!("ulimit -v {MEMORY_KIB_MAX}; exec \"$0\" \"$@\"")])
         .arg(&program.executable)
-        .args(names)
+        .arg(names)
         .current_dir(&program.folder)
         .stdin(Stdio::null())
         .stdout(file)

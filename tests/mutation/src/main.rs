@@ -30,9 +30,9 @@ struct Args {
     /// Only every Nth break, for a short run.
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
     every: u32,
-    /// Run all layers on each break, not only those that must catch it.
-    #[arg(long)]
-    all_layers: bool,
+    /// Run these layers too, although they need not catch it.
+    #[arg(long, value_name = "LAYERS", value_delimiter = ',')]
+    also: Vec<Layer>,
     /// List the breaks and stop.
     #[arg(long)]
     list: bool,
@@ -72,7 +72,7 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
     let mut missed = Vec::new();
     for (number, b) in chosen.iter().enumerate() {
         let begin = Instant::now();
-        let wanted = if args.all_layers { Layer::ALL.iter().copied().collect() } else { b.caught_by.clone() };
+        let wanted = b.caught_by.iter().chain(&args.also).copied().collect();
         let verdicts = with_break(&copy, b, &wanted)?;
         let is_caught =
             b.caught_by.iter().all(|layer| verdicts.iter().any(|(l, v)| l == layer && v.is_caught()));
