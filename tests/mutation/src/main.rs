@@ -10,7 +10,7 @@ mod layers;
 
 use std::collections::BTreeSet;
 use std::error::Error;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -36,9 +36,6 @@ struct Args {
     /// List the breaks and stop.
     #[arg(long)]
     list: bool,
-    /// Where the copy is built. The first build of a folder compiles all dependencies.
-    #[arg(long, value_name = "FOLDER")]
-    target_dir: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -67,8 +64,9 @@ fn run(args: &Args) -> Result<bool, Box<dyn Error>> {
         }
         return Ok(true);
     }
-    let target = args.target_dir.clone().unwrap_or_else(|| workspace.join("target/breaks/target"));
-    let copy = Copy::of(&workspace, &workspace.join("target/breaks/tree"), &std::path::absolute(target)?)?;
+    // Not the folder that the workspace is built in: cargo would take what was built from broken code for fresh.
+    let folder = workspace.join("target/breaks");
+    let copy = Copy::of(&workspace, &folder.join("tree"), &folder.join("target"))?;
     let mut missed = Vec::new();
     for (number, b) in chosen.iter().enumerate() {
         let begin = Instant::now();
