@@ -73,6 +73,7 @@ fn identity() -> Identity {
 /// A log that is in order: its file, and everything that was ever true of it.
 struct WholeLog {
     file: Vec<u8>,
+    written: Vec<usize>,
     states: Vec<(HardState<Kv>, LogId, LogId)>,
     entries: BTreeMap<LogId, Payload<Kv>>,
 }
@@ -120,7 +121,7 @@ fn whole_log() -> &'static WholeLog {
         write(&|log| append.borrow_mut()(log, 3, 6..12));
         write(&|log| block_on(log.purge(LogId::new(1, 2))));
         let file = file.bytes().clone();
-        WholeLog { file, states, entries }
+        WholeLog { written: written(&file), file, states, entries }
     })
 }
 
@@ -128,6 +129,7 @@ fn whole_log() -> &'static WholeLog {
 struct WholeSnapshot {
     meta: SnapshotMeta<Kv>,
     bytes: Vec<u8>,
+    written: Vec<usize>,
 }
 
 fn whole_snapshot() -> &'static WholeSnapshot {
@@ -138,7 +140,7 @@ fn whole_snapshot() -> &'static WholeSnapshot {
         let batch = ApplyBatch::new(&AppliedState::default(), entries.into());
         block_on(state.apply(batch)).expect("the state is in order");
         let (meta, bytes) = built(&mut state);
-        WholeSnapshot { meta, bytes }
+        WholeSnapshot { meta, written: written(&bytes), bytes }
     })
 }
 
@@ -161,21 +163,29 @@ fn built(state: &mut State) -> (SnapshotMeta<Kv>, Vec<u8>) {
     (snapshot.meta, chunks.flat_map(|chunk| chunk.to_vec()).collect())
 }
 
-/// Changes bytes, or cuts the end off, as `input` says.
-fn damage(bytes: &mut Vec<u8>, input: &mut BytesIn<'_>) {
-    while !input.is_empty() && !bytes.is_empty() {
-        let kind = input.byte();
-        let mut place = 0;
-        for _ in 0..1 + kind % 3 {
-            place = place << 8 | usize::from(input.byte());
+/// The places of a file in which something stands. In the rest there is what redb fills unused pages with.
+fn written(file: &[u8]) -> Vec<usize> {
+    (0..file.len()).filter(|place| !matches!(file[*place], 0 | 0xff)).collect()
+}
+
+/// Changes bytes, cuts the end off, or puts something behind it, as `input` says. It does so a few times at most: much
+/// damage at once is found at once.
+fn damage(bytes: &mut Vec<u8>, written: &[usize], input: &mut BytesIn<'_>) {
+    for _ in 0..=input.below(4) {
+        if input.is_empty() || bytes.is_empty() {
+            break;
         }
-        let place = place % bytes.len();
+        let kind = input.byte();
+        let number = (0..3).fold(0, |sum, _| sum << 8 | usize::from(input.byte()));
+        let anywhere = if kind & 3 == 0 { number } else { written[number % written.len()] };
+        let place = anywhere % bytes.len();
         match kind >> 2 {
             0..=3 => bytes.truncate(place),
             4..=7 => {
                 let end = bytes.len().min(place + 16 * usize::from(input.byte()));
                 bytes[place..end].fill(0);
             }
+            8..=11 => bytes.extend((0..=number % 64).map(|_| input.byte())),
             _ => bytes[place] ^= input.byte(),
         }
     }
@@ -189,7 +199,7 @@ fn damage(bytes: &mut Vec<u8>, input: &mut BytesIn<'_>) {
 ///
 /// When something is found.
 pub fn open_store(data: &[u8]) {
-    silence_workers();
+    let_panics_be_caught();
     let mut input = BytesIn::new(data);
     if input.byte().is_multiple_of(2) {
         open_damaged_log(&mut input);
@@ -198,8 +208,9 @@ pub fn open_store(data: &[u8]) {
     }
 }
 
-/// redb panics on some damage, and the store makes errors of that: the panics themselves need not be seen.
-fn silence_workers() {
+/// redb panics on some damage, and the store makes errors of that. libFuzzer would end the process at any panic, also at
+/// one that is caught; so a panic is only printed here.
+fn let_panics_be_caught() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| panic::set_hook(Box::new(|info| eprintln!("{info}"))));
 }
@@ -207,7 +218,7 @@ fn silence_workers() {
 fn open_damaged_log(input: &mut BytesIn<'_>) {
     let whole = whole_log();
     let mut bytes = whole.file.clone();
-    damage(&mut bytes, input);
+    damage(&mut bytes, &whole.written, input);
     let is_empty = bytes.is_empty();
     let file = File(Arc::new(Mutex::new(bytes)));
     let Ok(mut log) = RedbLog::<Kv>::open_on("damaged", file, &identity(), &Options::default()) else {
@@ -234,7 +245,7 @@ fn open_damaged_log(input: &mut BytesIn<'_>) {
 fn install_damaged_snapshot(input: &mut BytesIn<'_>) {
     let whole = whole_snapshot();
     let mut bytes = whole.bytes.clone();
-    damage(&mut bytes, input);
+    damage(&mut bytes, &whole.written, input);
     let is_whole = bytes == whole.bytes;
     let (_folder, mut state) = open_state();
     let data = snapshot_stream(stream::iter([Ok(Bytes::from(bytes))]));
