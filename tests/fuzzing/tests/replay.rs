@@ -62,5 +62,5 @@ fn grpc_decode_refuses_what_makes_no_sense() {
 
 #[test]
 fn open_store_finds_all_damage() {
-    replay("open_store", openconsensus_fuzzing::open_store, 100);
+    replay("open_store", openconsensus_fuzzing::open_store, 200);
 }
