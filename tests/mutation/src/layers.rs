@@ -178,24 +178,25 @@ struct Program {
 }
 
 fn build(copy: &Copy, package: &str, target: &str) -> Result<Vec<Program>, Box<dyn Error>> {
+    // With the features of the whole workspace where that builds nothing more: then dependencies are compiled once.
+    let from: &[&str] = if target.starts_with("--test=") { &["--workspace"] } else { &["-p", package] };
     let output = copy
         .cargo()
-        .args([
-            "test",
-            "--no-run",
-            "--quiet",
-            "--message-format=json-render-diagnostics",
-            "-p",
-            package,
-            target,
-        ])
+        .args(["test", "--no-run", "--quiet", "--message-format=json-render-diagnostics", target])
+        .args(from)
         .output()?;
     if !output.status.success() {
         return Err(format!("the tests do not build:\n{}", String::from_utf8_lossy(&output.stderr)).into());
     }
     let lines = String::from_utf8(output.stdout)?;
     let messages = lines.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+    // The one form is for packages whose folders have another name.
+    let names = [format!("#{package}@"), format!("/{package}#")];
     let program = |message: Value| {
+        let id = message["package_id"].as_str()?;
+        if !names.iter().any(|name| id.contains(name.as_str())) {
+            return None;
+        }
         let is_test = message["profile"]["test"].as_bool()?;
         let executable = message["executable"].as_str().filter(|_| is_test)?;
         let folder = Path::new(message["manifest_path"].as_str()?).parent()?.to_path_buf();
