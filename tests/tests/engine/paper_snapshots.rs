@@ -320,6 +320,46 @@ fn the_log_is_not_held_back_beyond_the_limit() {
     assert_eq!(cluster.commands(3).len(), 3000);
 }
 
+/// What is held back is for peers that answer. One that has been silent for two election timeouts gets a snapshot when it
+/// comes back, and holds up nothing until then.
+#[test]
+fn the_log_is_not_held_back_for_a_silent_follower() {
+    let config = Config { log_hold_entries_max: 1_000_000, snapshot_after_entries: None, ..purging() };
+    let mut cluster = Cluster::with_config(3, config);
+    cluster.elect(1);
+    cluster.isolate(&[3]);
+    cluster.write_many(1, &[7; 100]);
+    cluster.settle();
+    cluster.build_snapshot(1);
+    cluster.settle();
+    let metrics = cluster.metrics(1);
+    assert!(metrics.purged.index + 100 <= metrics.snapshot.index, "it may answer yet");
+    cluster.run(3 * ELECTION_TIMEOUT_MS);
+    let metrics = cluster.metrics(1);
+    assert_eq!(metrics.purged, metrics.snapshot);
+    cluster.heal();
+    cluster.run(4 * ELECTION_TIMEOUT_MS);
+    assert_eq!(cluster.commands(3).len(), 100);
+}
+
+/// 5.1: a leader whose snapshot is answered from a later term is no leader any more.
+#[test]
+fn a_snapshot_that_is_answered_from_a_later_term_ends_leadership() {
+    let mut cluster = with_commands(10, &[3]);
+    cluster.build_snapshot(1);
+    cluster.node_mut(3).is_installing_slow = true;
+    cluster.heal();
+    cluster.run(4 * ELECTION_TIMEOUT_MS);
+    let id = cluster.node(3).arrivals.values().next().expect("the snapshot has arrived").id;
+    let term = cluster.term(1) + 5;
+    cluster.step(
+        1,
+        Input::SnapshotSent { id, response: Some(InstallSnapshotResponse { term, installed: None }) },
+    );
+    assert!(!cluster.is_leader(1));
+    assert_eq!(cluster.term(1), term);
+}
+
 /// A transfer that breaks off is begun again later: nobody stays in the state of waiting for it.
 #[test]
 fn a_snapshot_that_did_not_arrive_is_sent_again() {
