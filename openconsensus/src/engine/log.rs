@@ -430,6 +430,20 @@ mod tests {
         }
     }
 
+    /// A snapshot may end with the very entry of a membership, which is known once then, and not twice.
+    #[test]
+    fn the_membership_of_a_snapshot_takes_the_place_of_the_same_one_in_the_log() {
+        let mut log = log(&[1]);
+        let membership = Membership::of_voters([(1, ())].into());
+        let log_id = LogId::new(1, 2);
+        log.append(vec![Entry { log_id, payload: Payload::Membership(membership.clone()) }].into());
+        log.take_unwritten();
+        log.stable_to(2);
+        log.install(log_id, MembershipAt { log_id, membership });
+        assert_eq!(log.memberships.len(), 1);
+        assert_eq!(log.membership_at().log_id, log_id);
+    }
+
     /// Users see it in the metrics, as the memory that a log takes.
     #[test]
     fn the_bytes_of_recent_entries_are_those_of_the_entries_that_are_kept() {
