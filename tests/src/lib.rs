@@ -26,6 +26,7 @@ mod faulty_state_machine;
 pub mod linearizability;
 mod load;
 mod network;
+pub mod panics;
 mod register;
 mod runtime;
 pub mod scenario;

@@ -30,7 +30,6 @@ mod cluster;
 mod engine;
 mod grpc;
 mod lone;
-mod quiet;
 mod store;
 
 pub use engine::engine;

@@ -1,7 +1,6 @@
 //! One engine whose peers say anything.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::time::{Duration, Instant};
 
 use openconsensus::engine::{
@@ -15,7 +14,7 @@ use openconsensus::{
 use openconsensus_tests::engines::{Disk, Test, log_of, nodes};
 
 use crate::bytes_in::BytesIn;
-use crate::quiet;
+use openconsensus_tests::panics::{self, Caught};
 
 const ME: u64 = 1;
 
@@ -70,17 +69,14 @@ pub(crate) fn run(input: &mut BytesIn<'_>) {
         led: BTreeSet::new(),
         requests: 0,
     };
-    let run = AssertUnwindSafe(|| {
+    let run = || {
         while !input.is_empty() {
             lone.happen(input);
         }
-    });
-    if let Err(panic) = quiet::quietly(|| catch_unwind(run)) {
-        let text = quiet::text_of(&*panic);
-        if !CONTRADICTIONS.iter().any(|known| text.contains(known)) {
-            eprintln!("{text}");
-            resume_unwind(panic);
-        }
+    };
+    if let Err(Caught { message, place }) = panics::catch(run) {
+        let is_known = CONTRADICTIONS.iter().any(|known| message.contains(known));
+        assert!(is_known, "{place}: {message}");
     }
 }
 

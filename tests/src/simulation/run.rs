@@ -1,11 +1,10 @@
 //! One run: a storm that a seed decides, then calm, in which the cluster must come to rest; and the same again from a
 //! list of events.
-
 use std::cell::{Cell, RefCell};
-use std::panic::{AssertUnwindSafe, Location, catch_unwind};
-use std::sync::Once;
 
 use openconsensus::RoleName;
+
+use crate::panics::{Caught, catch};
 
 use super::coverage::Coverage;
 use super::event::Event;
@@ -112,7 +111,11 @@ fn go(
         events: events.into_inner(),
         steps: world.steps,
         hash: world.hash,
-        violation: result.err().map(|(message, place)| Violation { message, place, in_calm: in_calm.get() }),
+        violation: result.err().map(|Caught { message, place }| Violation {
+            message,
+            place,
+            in_calm: in_calm.get(),
+        }),
         coverage: world.coverage,
         trace: world.trace,
     }
@@ -198,39 +201,4 @@ fn check_rest(world: &mut World, terms: &[(u64, u64)]) {
     let waiting = world.answers.waiting();
     assert!(waiting.is_empty(), "these are never answered: {waiting:?}:\n{}", world.describe());
     assert!(!world.has_snapshots_under_way(), "snapshots are sent without end:\n{}", world.describe());
-}
-
-// ---- panics
-
-thread_local! {
-    /// Set while a run may panic; the place of the panic is left here.
-    static CAUGHT: RefCell<Option<String>> = const { RefCell::new(None) };
-    static IS_CATCHING: Cell<bool> = const { Cell::new(false) };
-}
-
-/// The message and the place of a panic. Nothing is printed: it is what a run is for.
-fn catch(run: impl FnOnce()) -> Result<(), (String, String)> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let before = std::panic::take_hook();
-        std::panic::set_hook(Box::new(move |info| {
-            if IS_CATCHING.get() {
-                let place = info.location().map(Location::to_string).unwrap_or_default();
-                CAUGHT.set(Some(place));
-            } else {
-                before(info);
-            }
-        }));
-    });
-    IS_CATCHING.set(true);
-    let result = catch_unwind(AssertUnwindSafe(run));
-    IS_CATCHING.set(false);
-    result.map_err(|panic| {
-        let message = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()))
-            .unwrap_or_else(|| "a panic without a message".to_owned());
-        (message, CAUGHT.take().unwrap_or_default())
-    })
 }

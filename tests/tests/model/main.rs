@@ -54,7 +54,6 @@ mod check;
 mod driver;
 mod letter;
 mod node;
-mod quiet;
 mod run;
 mod state;
 mod system;

@@ -1,7 +1,6 @@
 //! The cluster as a model: where it begins, what may happen next, and what must hold.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Instant;
@@ -15,8 +14,8 @@ use stateright::{Model, Property};
 
 use crate::letter::{Letter, What};
 use crate::node::{Names, Node};
-use crate::quiet;
 use crate::state::{Budget, Event, Rule, Seen, State};
+use openconsensus_tests::panics;
 
 /// How the world around the engines is broken on purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -418,12 +417,12 @@ impl Model for System {
         self.steps.fetch_add(1, Ordering::Relaxed);
         let mut state = last.clone();
         state.events = 0;
-        let acted = quiet::quietly(|| catch_unwind(AssertUnwindSafe(|| self.act(&mut state, &action))));
+        let acted = panics::catch(|| self.act(&mut state, &action));
         if let Err(panic) = acted {
             // What a half-way step has left behind is not looked at any more.
             state = last.clone();
             state.events = 0;
-            state.violate(Rule::NoAssertionFails, || quiet::text_of(&*panic));
+            state.violate(Rule::NoAssertionFails, || panic.message);
             state.canonical = last.canonical.wrapping_add(1);
             return Some(state);
         }

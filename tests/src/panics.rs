@@ -1,0 +1,46 @@
+//! Panics that are what a run is for: caught, and not printed.
+
+use std::cell::{Cell, RefCell};
+use std::panic::{AssertUnwindSafe, Location, catch_unwind, set_hook, take_hook};
+use std::sync::Once;
+
+thread_local! {
+    /// Set while something may panic on this thread.
+    static IS_CATCHING: Cell<bool> = const { Cell::new(false) };
+    /// Where it was.
+    static PLACE: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// A panic.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Caught {
+    /// What it says; empty if it is no text.
+    pub message: String,
+    /// File, line and column.
+    pub place: String,
+}
+
+/// Runs `run`. A panic in it is returned and prints nothing; panics of other threads are printed as ever.
+///
+/// What `run` changes may be half changed after a panic: look at it only to describe it.
+pub fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Caught> {
+    static HOOK: Once = Once::new();
+    HOOK.call_once(|| {
+        let before = take_hook();
+        set_hook(Box::new(move |info| {
+            if IS_CATCHING.get() {
+                PLACE.set(info.location().map(Location::to_string));
+            } else {
+                before(info);
+            }
+        }));
+    });
+    IS_CATCHING.set(true);
+    let result = catch_unwind(AssertUnwindSafe(run));
+    IS_CATCHING.set(false);
+    result.map_err(|panic| {
+        let text = panic.downcast_ref::<String>().cloned();
+        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+        Caught { message: text.unwrap_or_default(), place: PLACE.take().unwrap_or_default() }
+    })
+}
