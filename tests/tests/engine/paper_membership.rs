@@ -686,3 +686,23 @@ fn a_membership_names_every_voter() {
     assert!(Membership::<Test>::new(ids([1, 2]), nodes([1])).is_none());
     assert!(Membership::<Test>::new(ids([1]), nodes([1, 2])).is_some());
 }
+
+/// Thesis 4.2.1: a learner is promoted when it answers. One that has been silent for two election timeouts does not.
+#[test]
+fn a_silent_learner_is_not_promoted() {
+    let silence = 2 * Config::default().election_timeout_ms_max;
+    for (ms, is_promoted) in [(silence - 1, true), (silence, false)] {
+        let mut cluster = Cluster::of(3);
+        cluster.elect(1);
+        cluster.add_fresh(4);
+        cluster.change(1, MembershipChange::AddLearners(nodes([4])));
+        cluster.settle();
+        cluster.skip(ms);
+        let request = cluster.change(1, MembershipChange::Promote(BTreeSet::from([4])));
+        let is_refused = matches!(
+            cluster.reply(request),
+            Some(Reply::ChangeMembershipFailed(ChangeMembershipError::NotActive { id: 4 }))
+        );
+        assert_eq!(is_refused, !is_promoted, "after {ms} ms: {:?}", cluster.reply(request));
+    }
+}
