@@ -17,6 +17,8 @@ use crate::copy::Copy;
 
 /// Tests that are still running then wait for something that never comes.
 const DEADLINE: Duration = Duration::from_secs(180);
+/// How often a program is asked whether it has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 /// A break may make a test allocate without end.
 const MEMORY_KIB_MAX: u64 = 8 * 1024 * 1024;
 
@@ -227,7 +229,7 @@ fn execute(program: &Program, names: &str) -> Result<Verdict, Box<dyn Error>> {
             child.wait()?;
             break None;
         }
-        thread::sleep(Duration::from_millis(20));
+        thread::sleep(POLL_INTERVAL);
     };
     let text = String::from_utf8_lossy(&std::fs::read(&log)?).into_owned();
     let ended = |with: &str| -> Vec<String> {
