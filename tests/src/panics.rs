@@ -1,5 +1,6 @@
 //! Panics that are what a run is for: caught, and not printed.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::panic::{AssertUnwindSafe, Location, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
@@ -14,7 +15,7 @@ thread_local! {
 /// A panic.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caught {
-    /// What it says; empty if it is no text.
+    /// What it says.
     pub message: String,
     /// File, line and column.
     pub place: String,
@@ -35,12 +36,14 @@ pub fn catch<R>(run: impl FnOnce() -> R) -> Result<R, Caught> {
             }
         }));
     });
-    IS_CATCHING.set(true);
+    let outer = IS_CATCHING.replace(true);
     let result = catch_unwind(AssertUnwindSafe(run));
-    IS_CATCHING.set(false);
-    result.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned();
-        let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
-        Caught { message: text.unwrap_or_default(), place: PLACE.take().unwrap_or_default() }
-    })
+    IS_CATCHING.set(outer);
+    result.map_err(|panic| Caught { message: text_of(&*panic), place: PLACE.take().unwrap_or_default() })
+}
+
+/// What a panic says.
+pub fn text_of(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str);
+    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
 }

@@ -19,11 +19,10 @@ mod stage;
 mod time;
 mod words;
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
+use crate::panics::catch;
 use script::Script;
 use stage::Stage;
 
@@ -85,14 +84,14 @@ impl Scenario {
         for command in self.script.commands() {
             let fail =
                 |what: &str, right: &str| ScriptError::new(&self.script.file, command.line, what, right);
-            match catch_unwind(AssertUnwindSafe(|| stage.play(&command.text))) {
+            match catch(|| stage.play(&command.text)) {
                 Ok(Ok(lines)) => outputs.push(lines),
                 Ok(Err(complaint)) => return Err(fail(&complaint.what, &complaint.right)),
                 Err(panic) => {
                     let so_far: String = stage.lines.iter().map(|line| format!("\n  {line}")).collect();
                     let right =
                         format!("either the engine is wrong, or the script forges what no node says{so_far}");
-                    return Err(fail(&format!("`{}` breaks: {}", command.text, said(&*panic)), &right));
+                    return Err(fail(&format!("`{}` breaks: {}", command.text, panic.message), &right));
                 }
             }
         }
@@ -136,15 +135,6 @@ fn compare(name: &str, text: &str, is_rewriting: bool) -> Result<String, String>
         return Err(format!("{name} differs, `-` is expected and `+` came:\n{difference}{again}"));
     }
     Ok(actual)
-}
-
-/// What a panic has said.
-fn said(panic: &(dyn Any + Send)) -> String {
-    match (panic.downcast_ref::<String>(), panic.downcast_ref::<&str>()) {
-        (Some(text), _) => text.clone(),
-        (None, Some(text)) => (*text).to_string(),
-        (None, None) => "a panic without words".to_string(),
-    }
 }
 
 #[cfg(test)]

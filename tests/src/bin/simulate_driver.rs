@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use openconsensus_tests::linearizability::Counts;
+use openconsensus_tests::panics::catch;
 use openconsensus_tests::sim_runtime::{
     CampaignReport, Coverage, KvCampaign, SeedFailure, Sim, TraceText, run_seed,
 };
@@ -100,7 +101,7 @@ fn run_one(seed: u64, trace: Option<TraceText>) -> ExitCode {
     if let Some(text) = trace {
         let sim = Sim::with_trace(seed, text);
         // A panic is told by the run below, which is the same.
-        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| campaign.run(&sim)));
+        let _ = catch(|| campaign.run(&sim));
         print!("{}", sim.trace());
     }
     let report = Mutex::new(None);
@@ -150,8 +151,6 @@ fn run_on_threads(options: &Options, bar: &ProgressBar) -> Total {
     let total = Mutex::new(Total::default());
     let (next, is_over) = (AtomicU64::new(options.from), AtomicBool::new(false));
     let end = options.from.saturating_add(options.seeds);
-    // What fails is told at the end, once and with its seed.
-    std::panic::set_hook(Box::new(|_| {}));
     let work = || {
         while !is_over.load(Ordering::SeqCst) {
             let seed = next.fetch_add(1, Ordering::SeqCst);
@@ -182,7 +181,6 @@ fn run_on_threads(options: &Options, bar: &ProgressBar) -> Total {
             scope.spawn(work);
         }
     });
-    drop(std::panic::take_hook());
     total.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 

@@ -10,6 +10,8 @@ use futures::channel::oneshot;
 use futures::future::{Either, select};
 use futures::{FutureExt, pin_mut};
 
+use crate::panics::text_of;
+
 use super::verdict::Flaw;
 
 /// What came of one check.
@@ -120,8 +122,7 @@ impl Report {
             Either::Left((Ok(Err(Flaw::Skip { why })), _)) => Verdict::Skipped { why },
             Either::Left((Ok(Err(Flaw::Wrong { seen, right })), _)) => Verdict::Failed { seen, right },
             Either::Left((Err(panic), _)) => {
-                let text = panic.downcast_ref::<String>().map(String::as_str);
-                let text = text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("without a text");
+                let text = text_of(&*panic);
                 Verdict::Failed { seen: format!("a panic: {text}"), right: "no panic".into() }
             }
             Either::Right(_) => Verdict::Failed {

@@ -1,9 +1,9 @@
 //! One simulation for many seeds: what fails is repeated with its trace, and says how to repeat it.
 
-use std::any::Any;
 use std::fmt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Duration;
+
+use crate::panics::{Caught, catch};
 
 use super::runtime::Sim;
 use super::trace::TraceText;
@@ -92,15 +92,11 @@ fn check_repeats(run: SeedRun, simulation: impl Fn(&Sim)) {
 
 fn attempt(seed: u64, text: TraceText, simulation: impl Fn(&Sim)) -> (SeedRun, Option<String>, String) {
     let sim = Sim::with_trace(seed, text);
-    let result = catch_unwind(AssertUnwindSafe(|| simulation(&sim)));
+    let result = catch(|| simulation(&sim));
     let (elapsed, decisions, trace_hash) = (sim.elapsed(), sim.decisions(), sim.trace_hash());
     let run = SeedRun { seed, elapsed, decisions, trace_hash };
-    (run, result.err().map(|panic| text_of(&*panic)), sim.trace())
-}
-
-fn text_of(panic: &dyn Any) -> String {
-    let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("a panic without a text").to_owned()
+    let said = |Caught { message, place }| format!("{message}, at {place}");
+    (run, result.err().map(said), sim.trace())
 }
 
 fn number(variable: &str) -> Option<u64> {
