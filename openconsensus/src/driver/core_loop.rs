@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteId};
-use crate::entry::{Index, LogId};
-use crate::error::{Fatal, WriteError};
-use crate::message::Message;
+use crate::entry::Index;
+use crate::error::WriteError;
 use crate::network::RaftNetwork;
 use crate::runtime::AsyncRuntime;
 use crate::type_config::TypeConfig;
@@ -18,8 +17,9 @@ use crate::type_config::TypeConfig;
 use super::alarm::Alarm;
 use super::apply_loop::Work;
 use super::inbox::Inbox;
-use super::item::{Item, Reader, Request};
+use super::item::{Item, Reader, Request, refuse};
 use super::log_loop::LogQueue;
+use super::outbox::Outbox;
 use super::pending::Pending;
 use super::publish::Publisher;
 use super::requests::{Asker, Requests};
@@ -36,7 +36,6 @@ const TURNS_PER_POLL_MAX: usize = 8;
 pub(super) struct Core<C: TypeConfig, R, N> {
     engine: Engine<C>,
     runtime: R,
-    network: Arc<N>,
     shared: Arc<Shared<C>>,
     queues: Queues<C>,
     /// Taken from the inbox and not looked at yet.
@@ -50,15 +49,8 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     /// The last entry of each snapshot that is being installed.
     installing: BTreeMap<SnapshotId, Index>,
     publisher: Publisher<C>,
-    addresses: Addresses<C>,
+    outbox: Outbox<C, N>,
     alarm: Alarm,
-}
-
-/// How nodes were reached that are not members any more: a node that is removed is still told so.
-struct Addresses<C: TypeConfig> {
-    known: BTreeMap<C::NodeId, C::Node>,
-    /// The membership that they were last taken from.
-    membership: LogId,
 }
 
 /// The ways to the other loops.
@@ -94,7 +86,6 @@ where
         Self {
             engine,
             runtime,
-            network,
             queues,
             taken: Vec::new(),
             gathered: Gathered { commands: Vec::new(), writers: VecDeque::new(), readers: Vec::new() },
@@ -103,10 +94,7 @@ where
             cancels: BTreeMap::new(),
             installing: BTreeMap::new(),
             publisher,
-            addresses: Addresses {
-                known: metrics.membership.membership.nodes().clone(),
-                membership: metrics.membership.log_id,
-            },
+            outbox: Outbox::new(network, &metrics.membership),
             alarm: Alarm::new(shared.clock.clone()),
             shared,
         }
@@ -268,7 +256,7 @@ where
         if let Some(write) = write {
             self.queues.log.push(write);
         }
-        self.send(messages);
+        self.outbox.send(self.engine.membership(), messages);
         let outcome_deadline = now + Duration::from_millis(self.shared.config.write_outcome_timeout_ms);
         let read_deadline = now + Duration::from_millis(self.shared.config.read_timeout_ms);
         for (request, reply) in replies {
@@ -290,33 +278,7 @@ where
         if state_changed {
             self.publisher.look(now, &self.engine, &self.shared.watch);
             self.pending.keep_only(self.publisher.leading_term(), outcome_deadline);
-            self.learn_addresses();
-        }
-    }
-
-    /// Sends messages, those for one peer together and in order.
-    fn send(&self, messages: Vec<(C::NodeId, Message<C>)>) {
-        let mut by_peer: BTreeMap<C::NodeId, Vec<Message<C>>> = BTreeMap::new();
-        for (peer, message) in messages {
-            by_peer.entry(peer).or_default().push(message);
-        }
-        for (peer, messages) in by_peer {
-            self.network.send(peer, self.address(peer), messages);
-        }
-    }
-
-    /// How to reach a peer, be it a member or not any more.
-    fn address(&self, peer: C::NodeId) -> Option<&C::Node> {
-        self.engine.membership().node(peer).or_else(|| self.addresses.known.get(&peer))
-    }
-
-    /// Keeps what the membership says, for the time when it does not say it any more.
-    fn learn_addresses(&mut self) {
-        let membership = self.publisher.membership();
-        if self.addresses.membership != membership {
-            self.addresses.membership = membership;
-            let nodes = self.engine.membership().nodes();
-            self.addresses.known.extend(nodes.iter().map(|(id, node)| (*id, node.clone())));
+            self.outbox.learn_addresses(self.engine.membership_at());
         }
     }
 
@@ -324,7 +286,7 @@ where
         let work = match effect {
             SnapshotEffect::Build { id } => Work::BuildSnapshot { id, cancel: self.cancel(id) },
             SnapshotEffect::Send { id, peer, term } => {
-                let Some(node) = self.address(peer).cloned() else {
+                let Some(node) = self.outbox.address(self.engine.membership(), peer).cloned() else {
                     // It was never a member.
                     let input = Input::SnapshotSent { id, response: None };
                     let _ = self.shared.inbox.push(Item::input(input));
@@ -389,27 +351,5 @@ where
             refuse(item, &reason);
         }
         self.shared.watch.stop(reason);
-    }
-}
-
-/// Answers an item that the engine will never see.
-pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
-    match item {
-        Item::Write { waiter, .. } | Item::WriteMany { waiter, .. } => {
-            waiter.fail(WriteError::Fatal(reason.clone()));
-        }
-        Item::Read { reader } => reader.answer(Err(reason.clone().into())),
-        Item::Request(request) => match *request {
-            Request::Initialize { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
-            Request::ChangeMembership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
-            Request::TransferLeadership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
-            Request::BuildSnapshot { reply } => drop(reply.send(Err(reason.clone().into()))),
-            Request::InstallSnapshot { reply, .. } => drop(reply.send(Err(reason.clone()))),
-        },
-        Item::Receive { .. }
-        | Item::Applied { .. }
-        | Item::Superseded { .. }
-        | Item::SnapshotInstalled { .. }
-        | Item::Input(_) => {}
     }
 }

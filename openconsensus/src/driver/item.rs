@@ -6,7 +6,9 @@ use futures::channel::oneshot;
 
 use crate::engine::{Input, SnapshotId};
 use crate::entry::{Index, LogId};
-use crate::error::{ChangeMembershipError, Fatal, InitializeError, ReadError, SnapshotError, TransferError};
+use crate::error::{
+    ChangeMembershipError, Fatal, InitializeError, ReadError, SnapshotError, TransferError, WriteError,
+};
 use crate::membership::MembershipChange;
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
 use crate::runtime::SnapshotStream;
@@ -77,4 +79,26 @@ pub(crate) enum Request<C: TypeConfig> {
         data: SnapshotStream,
         reply: oneshot::Sender<Result<InstallSnapshotResponse, Fatal>>,
     },
+}
+
+/// Answers an item that the engine will never see.
+pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
+    match item {
+        Item::Write { waiter, .. } | Item::WriteMany { waiter, .. } => {
+            waiter.fail(WriteError::Fatal(reason.clone()));
+        }
+        Item::Read { reader } => reader.answer(Err(reason.clone().into())),
+        Item::Request(request) => match *request {
+            Request::Initialize { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
+            Request::ChangeMembership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
+            Request::TransferLeadership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
+            Request::BuildSnapshot { reply } => drop(reply.send(Err(reason.clone().into()))),
+            Request::InstallSnapshot { reply, .. } => drop(reply.send(Err(reason.clone()))),
+        },
+        Item::Receive { .. }
+        | Item::Applied { .. }
+        | Item::Superseded { .. }
+        | Item::SnapshotInstalled { .. }
+        | Item::Input(_) => {}
+    }
 }

@@ -24,6 +24,7 @@ mod inbox;
 mod item;
 mod limit;
 mod log_loop;
+mod outbox;
 mod pending;
 mod publish;
 mod recover;
@@ -252,7 +253,7 @@ impl<C: TypeConfig> Drop for RefuseOnDrop<C> {
         shared.stop(Fatal::Stopped);
         let reason = shared.reason();
         for item in shared.inbox.drain() {
-            core_loop::refuse(item, &reason);
+            item::refuse(item, &reason);
         }
         if shared.watch.latest().fatal.is_none() {
             shared.watch.stop(reason);

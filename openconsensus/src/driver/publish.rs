@@ -43,11 +43,6 @@ impl<C: TypeConfig> Publisher<C> {
         (self.vital.role == RoleName::Leader).then_some(self.vital.term)
     }
 
-    /// The entry of the membership in force.
-    pub(super) fn membership(&self) -> LogId {
-        self.vital.membership
-    }
-
     /// When [`publish_if_due`](Self::publish_if_due) has something to publish.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.not_before.filter(|_| self.is_behind)
