@@ -11,6 +11,7 @@
 //!   violation needs.
 //! - [`sim_runtime`] runs whole nodes on one thread in virtual time, so that every run can be repeated: for the driver, and
 //!   for an application's own state machine and store.
+//! - [`everywhere`] is one cluster test for every runtime.
 //! - [`linearizability`] checks whether what clients saw is what one copy of the state could have answered.
 
 #![forbid(unsafe_code)]
@@ -21,6 +22,7 @@ mod cluster;
 pub mod conformance;
 pub mod engines;
 mod eventually;
+pub mod everywhere;
 mod faulty_log;
 mod faulty_state_machine;
 pub mod linearizability;

@@ -1,7 +1,8 @@
-//! The conformance suite of runtimes: every runtime that nodes live on here passes it, and such that are broken on
-//! purpose do not.
+//! Runtimes: every one that nodes live on here passes the conformance suite and the cluster test, and such that are
+//! broken on purpose do not.
 
 mod broken;
+mod cluster;
 mod smol_runtime;
 
 use openconsensus::TokioRuntime;
