@@ -74,7 +74,10 @@ pub use membership::{Membership, MembershipAt, MembershipChange};
 pub use message::{
     AppendResult, Body, InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta, VoteKind,
 };
-pub use metrics::{Counters, PeerMetrics, ProgressName, RaftMetrics, RoleName};
+pub use metrics::{
+    ApplyTimes, Counters, DiskTimes, Histogram, Histograms, MessageCounters, PeerMetrics, ProgressName,
+    RaftMetrics, ReadTimes, RoleName, WriteTimes,
+};
 pub use network::{NetworkError, RaftNetwork};
 pub use raft::{MetricsWatch, Raft, Wait, WeakRaft};
 pub use request_network::{RequestNetwork, RequestNetworkLimits, RequestTransport};

@@ -184,13 +184,16 @@ impl<C: TypeConfig> Message<C> {
         matches!(self.body, Body::Append { .. })
     }
 
+    /// What limits in bytes count for a message besides its entries.
+    pub(crate) const OVERHEAD_BYTES: u64 = 64;
+
     /// The size that limits in bytes count this message with.
     pub fn size_bytes(&self) -> u64 {
         let entries = match &self.body {
             Body::Append { entries, .. } => entries.size_bytes(),
             _ => 0,
         };
-        64 + entries
+        Self::OVERHEAD_BYTES + entries
     }
 }
 

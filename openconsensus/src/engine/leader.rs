@@ -195,8 +195,10 @@ impl<C: TypeConfig> Engine<C> {
             }
         };
         let last_sent = prev.index + entries.len() as u64;
-        progress.on_sent(last_sent, entries.size_bytes(), leader.round);
+        let bytes = entries.size_bytes();
+        progress.on_sent(last_sent, bytes, leader.round);
         progress.commit_sent = committed;
+        self.counters.sent.bytes += bytes;
         self.send(peer, Body::Append { prev, entries, commit: committed });
         true
     }
@@ -348,5 +350,32 @@ mod tests {
         engine.on_append_response(later, 2, AppendResult::StaleTerm);
         assert!(hears_at(&engine, later + before));
         assert!(!hears_at(&engine, later + timeout));
+    }
+
+    /// What an operator sees of it: the latest moment by which a quorum was heard of, not the latest answer of any peer.
+    #[test]
+    fn the_metrics_say_how_long_ago_a_quorum_and_each_peer_was_heard_of() {
+        let now = Instant::now();
+        let at = |ms: u64| now + Duration::from_millis(ms);
+        let mut engine =
+            Engine::<U64>::new(Config::default().validate().unwrap(), Recovered::empty(1, 1), now).unwrap();
+        let nodes = (1..=5).map(|id| (id, ())).collect();
+        engine.step(now, Input::Initialize { request: RequestId(1), nodes });
+        assert_eq!(engine.metrics(now).quorum_contact_ms, None);
+        engine.campaign_for_votes(now, VoteKind::Normal);
+        engine.become_leader(now);
+        assert_eq!(engine.metrics(at(40)).quorum_contact_ms, Some(40));
+        // The leader and one other are no quorum of five.
+        engine.on_append_response(at(50), 2, AppendResult::StaleTerm);
+        assert_eq!(engine.metrics(at(60)).quorum_contact_ms, Some(60));
+        engine.on_append_response(at(70), 3, AppendResult::StaleTerm);
+        engine.on_append_response(at(80), 4, AppendResult::StaleTerm);
+        let metrics = engine.metrics(at(100));
+        assert_eq!(metrics.quorum_contact_ms, Some(30));
+        let contacts: Vec<_> = metrics.peers.values().map(|peer| peer.contact_ms).collect();
+        assert_eq!(contacts, [Some(50), Some(30), Some(20), None]);
+        // Nothing has been acknowledged: all of the log is missing there, as far as is known.
+        let sizes = engine.log.recent_range(1..engine.log.last().index + 1).size_bytes();
+        assert!(metrics.peers.values().all(|peer| peer.lag_bytes == Some(sizes)));
     }
 }

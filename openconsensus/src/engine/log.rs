@@ -163,6 +163,11 @@ impl<C: TypeConfig> Log<C> {
         self.tail.bytes()
     }
 
+    /// The bytes of all entries from `from` on; `None` when some of them are not in memory.
+    pub(super) fn bytes_from(&self, from: Index) -> Option<u64> {
+        self.tail.bytes_from(from)
+    }
+
     /// The membership in force: the latest in the log, be it committed or not (Raft paper, section 6).
     pub(super) fn membership(&self) -> &Membership<C> {
         &self.membership_at().membership

@@ -191,7 +191,10 @@ impl<C: TypeConfig> Engine<C> {
     fn dispatch(&mut self, now: Instant, input: Input<C>) {
         match input {
             Input::Timeout => self.on_timeout(now),
-            Input::Receive { from, message } => self.on_message(now, from, message),
+            Input::Receive { from, message } => {
+                self.counters.received.count(&message, message.size_bytes());
+                self.on_message(now, from, message);
+            }
             Input::Write { request, commands } => self.on_write(request, commands),
             Input::Read { request } => self.on_read(now, request),
             Input::Initialize { request, nodes } => self.on_initialize(now, request, nodes),
@@ -224,6 +227,10 @@ impl<C: TypeConfig> Engine<C> {
             self.tend_snapshots(now);
             self.effects.write = self.writes.take(now, self.hard_state(), &mut self.log);
             self.log.shrink_tail(self.config.tail_bytes_max);
+        }
+        for (_, message) in &self.effects.messages {
+            // The bytes of entries were counted when their append was put together.
+            self.counters.sent.count(message, Message::<C>::OVERHEAD_BYTES);
         }
         self.check_step(&before);
         self.check_now();

@@ -155,6 +155,13 @@ impl Progress {
         }
     }
 
+    pub(super) fn inflight_bytes(&self) -> u64 {
+        match &self.state {
+            ProgressState::Replicate(inflight) => inflight.bytes(),
+            ProgressState::Probe { .. } | ProgressState::Snapshot { .. } => 0,
+        }
+    }
+
     /// How many bytes of entries may be sent now; `None` when nothing may.
     pub(super) fn window_bytes(&self, config: &ValidConfig) -> Option<u64> {
         match &self.state {

@@ -1,7 +1,8 @@
 //! What an operator can see of an engine.
 
 use std::collections::BTreeMap;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::entry::{Index, LogId, Term};
 use crate::membership::MembershipAt;
@@ -91,9 +92,33 @@ impl<C: TypeConfig> Engine<C> {
             purged: self.log.purged(),
             membership: self.log.membership_at().clone(),
             peers,
+            quorum_contact_ms: self.quorum_contact(now).map(|contact| ms_since(contact, now)),
+            leader_contact_ms: self.leader_contact().map(|contact| ms_since(contact, now)),
             tail_bytes: self.log.tail_bytes(),
             counters: self.counters,
+            histograms: Arc::default(),
             fatal: None,
+        }
+    }
+
+    /// The latest moment by which this leader has heard of a quorum, itself among it.
+    fn quorum_contact(&self, now: Instant) -> Option<Instant> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let contact = |id| match leader.peers.get(&id) {
+            _ if id == self.id => now,
+            Some(progress) => progress.contact.unwrap_or(leader.since),
+            None => leader.since,
+        };
+        // A quorum function of numbers serves times as well.
+        let nanos = |at: Instant| u64::try_from((at - leader.since).as_nanos()).unwrap_or(u64::MAX);
+        let quorum = self.log.membership().quorum_value(|id| nanos(contact(id).max(leader.since)));
+        Some(leader.since + Duration::from_nanos(quorum))
+    }
+
+    fn leader_contact(&self) -> Option<Instant> {
+        match &self.role {
+            Role::Follower(follower) => follower.leader.and(follower.contact),
+            Role::PreCandidate(_) | Role::Candidate(_) | Role::Leader(_) => None,
         }
     }
 
@@ -105,11 +130,18 @@ impl<C: TypeConfig> Engine<C> {
                 matched: progress.matched(),
                 next: progress.next(),
                 lag_entries: self.log.last().index - progress.matched(),
+                lag_bytes: self.log.bytes_from(progress.matched() + 1),
                 inflight_appends: progress.inflight_appends(),
+                inflight_bytes: progress.inflight_bytes(),
+                contact_ms: progress.contact.map(|contact| ms_since(contact, now)),
                 active: progress.contact.is_some_and(|contact| now < contact + timeout),
             };
             (*id, metrics)
         });
         metrics.collect()
     }
+}
+
+fn ms_since(at: Instant, now: Instant) -> u64 {
+    u64::try_from(now.saturating_duration_since(at).as_millis()).unwrap_or(u64::MAX)
 }

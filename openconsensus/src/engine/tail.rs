@@ -25,12 +25,15 @@ pub(super) struct Tail<C: TypeConfig> {
 struct SizedChunk<C: TypeConfig> {
     entries: Entries<C>,
     bytes: u64,
+    /// All bytes from some fixed point to the end of this chunk, so that the size of any range is a difference.
+    end_bytes: u64,
 }
 
 impl<C: TypeConfig> SizedChunk<C> {
-    fn new(entries: Entries<C>) -> Self {
+    /// What comes behind the first `before` bytes.
+    fn new(entries: Entries<C>, before: u64) -> Self {
         let bytes = entries.size_bytes();
-        Self { entries, bytes }
+        Self { entries, bytes, end_bytes: before + bytes }
     }
 }
 
@@ -48,7 +51,7 @@ impl<C: TypeConfig> Tail<C> {
     {
         let Self { chunks, end, bytes: _ } = self;
         to.value((end, chunks.len()));
-        for SizedChunk { entries, bytes: _ } in chunks {
+        for SizedChunk { entries, bytes: _, end_bytes: _ } in chunks {
             to.value(entries.len());
             entries.iter().for_each(|entry| to.entry(entry));
         }
@@ -56,6 +59,21 @@ impl<C: TypeConfig> Tail<C> {
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
+    }
+
+    fn end_bytes(&self) -> u64 {
+        self.chunks.back().map_or(0, |chunk| chunk.end_bytes)
+    }
+
+    /// The bytes of all entries from `from` on; `None` when some of them are not in memory.
+    pub(super) fn bytes_from(&self, from: Index) -> Option<u64> {
+        if from < self.start() {
+            return None;
+        }
+        let place = self.chunks.partition_point(|chunk| chunk.entries.range().end <= from);
+        let Some(chunk) = self.chunks.get(place) else { return Some(0) };
+        let inside = chunk.entries.slice(from..Index::MAX).size_bytes();
+        Some(self.end_bytes() - chunk.end_bytes + inside)
     }
 
     /// The first index in memory, or the index of the next entry when there is none.
@@ -66,7 +84,7 @@ impl<C: TypeConfig> Tail<C> {
     pub(super) fn push(&mut self, entries: Entries<C>) {
         assert_eq!(entries.range().start, self.end, "entries must follow the tail");
         self.end = entries.range().end;
-        let chunk = SizedChunk::new(entries);
+        let chunk = SizedChunk::new(entries, self.end_bytes());
         self.bytes += chunk.bytes;
         self.chunks.push_back(chunk);
     }
@@ -106,7 +124,8 @@ impl<C: TypeConfig> Tail<C> {
                 self.chunks.pop_front();
                 continue;
             }
-            *chunk = SizedChunk::new(kept);
+            let before = chunk.end_bytes - kept.size_bytes();
+            *chunk = SizedChunk::new(kept, before);
             self.bytes += chunk.bytes;
             break;
         }
@@ -201,6 +220,28 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// The lag of a peer in bytes is counted with it, also after the tail was cut at either end.
+    #[test]
+    fn the_bytes_from_any_index_on_are_those_of_the_entries_there() {
+        let mut tail = tail();
+        let check = |tail: &Tail<U64>, start: Index, end: Index| {
+            for from in 0..end + 3 {
+                let expected = (start <= from).then(|| end.saturating_sub(from) * ENTRY);
+                assert_eq!(tail.bytes_from(from), expected, "from {from} of {start}..{end}");
+            }
+        };
+        check(&tail, 5, 14);
+        tail.evict_to(6);
+        check(&tail, 7, 14);
+        tail.truncate(12);
+        check(&tail, 7, 12);
+        tail.push(batch(12..20));
+        check(&tail, 7, 20);
+        tail.shrink(9 * ENTRY, 19);
+        check(&tail, 12, 20);
+        check(&Tail::new(5), 5, 5);
     }
 
     #[test]

@@ -41,8 +41,11 @@ fn metrics() -> RaftMetrics<U64> {
         purged: LogId::ZERO,
         membership: MembershipAt::default(),
         peers: BTreeMap::new(),
+        quorum_contact_ms: None,
+        leader_contact_ms: None,
         tail_bytes: 0,
         counters: Counters::default(),
+        histograms: Arc::default(),
         fatal: None,
     }
 }

@@ -1,12 +1,21 @@
 //! `RaftMetrics`: what an operator can see of a node.
 
+mod counters;
+mod histogram;
+mod histograms;
+
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use crate::entry::{Index, LogId, Term};
 use crate::error::Fatal;
 use crate::membership::MembershipAt;
 use crate::type_config::TypeConfig;
+
+pub use counters::{Counters, MessageCounters};
+pub use histogram::Histogram;
+pub use histograms::{ApplyTimes, DiskTimes, Histograms, ReadTimes, WriteTimes};
 
 /// What a node is doing at present. Whether it is a learner follows from the membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -67,32 +76,17 @@ pub struct PeerMetrics {
     pub next: Index,
     /// Entries that it is not known to have.
     pub lag_entries: u64,
+    /// Bytes of the entries that it is not known to have. `None` when some of them are not in memory any more, so that
+    /// their size is not known.
+    pub lag_bytes: Option<u64>,
     /// Appends sent and not answered.
     pub inflight_appends: u64,
+    /// Bytes of the entries in them.
+    pub inflight_bytes: u64,
+    /// How long ago it has answered last, in milliseconds; `None` when it has not answered this leader yet.
+    pub contact_ms: Option<u64>,
     /// Whether it has answered within the longest election timeout.
     pub active: bool,
-}
-
-/// How often something has happened since the node was started.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
-pub struct Counters {
-    /// Elections that this node started, pre-votes not counted.
-    pub elections_started: u64,
-    /// Elections that this node won.
-    pub elections_won: u64,
-    /// Times that conflicting entries were cut from the log.
-    pub truncations: u64,
-    /// Snapshots built here.
-    pub snapshots_built: u64,
-    /// Snapshots received and installed.
-    pub snapshots_installed: u64,
-    /// Snapshots sent whole.
-    pub snapshots_sent: u64,
-    /// Commands admitted as the leader.
-    pub commands_appended: u64,
-    /// Reads of old entries from the log storage for peers that lag.
-    pub catch_up_reads: u64,
 }
 
 /// A node as seen from outside, at one moment. Published by [`Raft::metrics`](crate::Raft::metrics).
@@ -129,10 +123,20 @@ pub struct RaftMetrics<C: TypeConfig> {
     pub membership: MembershipAt<C>,
     /// The leader's view of its peers; empty on other nodes.
     pub peers: BTreeMap<C::NodeId, PeerMetrics>,
+    /// On a leader, how long ago the latest moment is by which a quorum, this node among it, was heard of, in
+    /// milliseconds: 0 for a leader that is its own quorum. Before a quorum has answered it counts from the election.
+    /// `None` on other nodes. More than an election timeout means that writes do not get through.
+    pub quorum_contact_ms: Option<u64>,
+    /// On a follower, how long ago its leader was heard of, in milliseconds; `None` on other nodes, and before it was
+    /// heard.
+    pub leader_contact_ms: Option<u64>,
     /// Bytes of entries kept in memory.
     pub tail_bytes: u64,
     /// What has happened since start.
     pub counters: Counters,
+    /// How long the stages of writes and reads, and the calls of the stores, have taken since start. Measured by
+    /// [`Raft`](crate::Raft); empty in the metrics of an engine alone.
+    pub histograms: Arc<Histograms>,
     /// Why the node has stopped, if it has.
     #[cfg_attr(feature = "serde", serde(skip))]
     pub fatal: Option<Fatal>,

@@ -1,0 +1,118 @@
+//! `Counters`: how often something has happened.
+
+use crate::message::{Body, Message};
+use crate::type_config::TypeConfig;
+
+/// How often something has happened since the node was started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Counters {
+    /// Elections that this node started, pre-votes not counted.
+    pub elections_started: u64,
+    /// Elections that this node won.
+    pub elections_won: u64,
+    /// Times that conflicting entries were cut from the log.
+    pub truncations: u64,
+    /// Snapshots built here.
+    pub snapshots_built: u64,
+    /// Snapshots received and installed.
+    pub snapshots_installed: u64,
+    /// Snapshots sent whole.
+    pub snapshots_sent: u64,
+    /// Commands admitted as the leader.
+    pub commands_appended: u64,
+    /// Reads of old entries from the log storage for peers that lag.
+    pub catch_up_reads: u64,
+    /// Messages that have left for peers.
+    pub sent: MessageCounters,
+    /// Messages of peers that have been looked at.
+    pub received: MessageCounters,
+}
+
+/// Messages by their kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct MessageCounters {
+    /// Requests for votes and pre-votes.
+    pub vote_requests: u64,
+    /// Answers to them.
+    pub vote_responses: u64,
+    /// Appends, with or without entries.
+    pub appends: u64,
+    /// Answers to them.
+    pub append_responses: u64,
+    /// Heartbeats.
+    pub heartbeats: u64,
+    /// Answers to them.
+    pub heartbeat_responses: u64,
+    /// Messages that only tell the commit index.
+    pub commits: u64,
+    /// Reads that a follower asks its leader for.
+    pub read_requests: u64,
+    /// Answers to them.
+    pub read_responses: u64,
+    /// Requests to campaign at once.
+    pub timeout_nows: u64,
+    /// Entries in all appends.
+    pub entries: u64,
+    /// Bytes of all messages, as limits count them: 64 for a message, and its entries.
+    pub bytes: u64,
+}
+
+impl MessageCounters {
+    /// Counts a message that is as large as `bytes`. The caller may know its size already.
+    pub(crate) fn count<C: TypeConfig>(&mut self, message: &Message<C>, bytes: u64) {
+        let kind = match &message.body {
+            Body::VoteRequest { .. } => &mut self.vote_requests,
+            Body::VoteResponse { .. } => &mut self.vote_responses,
+            Body::Append { entries, .. } => {
+                self.entries += entries.len() as u64;
+                &mut self.appends
+            }
+            Body::AppendResponse { .. } => &mut self.append_responses,
+            Body::Heartbeat { .. } => &mut self.heartbeats,
+            Body::HeartbeatResponse { .. } => &mut self.heartbeat_responses,
+            Body::Commit { .. } => &mut self.commits,
+            Body::ReadRequest { .. } => &mut self.read_requests,
+            Body::ReadResponse { .. } => &mut self.read_responses,
+            Body::TimeoutNow => &mut self.timeout_nows,
+        };
+        *kind += 1;
+        self.bytes += bytes;
+    }
+
+    /// The counts of messages by the name of their kind.
+    pub fn by_kind(&self) -> [(&'static str, u64); 10] {
+        let Self {
+            vote_requests,
+            vote_responses,
+            appends,
+            append_responses,
+            heartbeats,
+            heartbeat_responses,
+            commits,
+            read_requests,
+            read_responses,
+            timeout_nows,
+            entries: _,
+            bytes: _,
+        } = *self;
+        [
+            ("vote_request", vote_requests),
+            ("vote_response", vote_responses),
+            ("append", appends),
+            ("append_response", append_responses),
+            ("heartbeat", heartbeats),
+            ("heartbeat_response", heartbeat_responses),
+            ("commit", commits),
+            ("read_request", read_requests),
+            ("read_response", read_responses),
+            ("timeout_now", timeout_nows),
+        ]
+    }
+
+    /// Messages of all kinds.
+    pub fn messages(&self) -> u64 {
+        self.by_kind().iter().map(|(_, count)| count).sum()
+    }
+}
