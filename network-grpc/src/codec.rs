@@ -89,7 +89,7 @@ where
     C::NodeId: Serialize + DeserializeOwned,
     C::Node: Serialize + DeserializeOwned,
 {
-    const NAME: &'static str = "postcard/1";
+    const NAME: &'static str = "postcard/2";
 
     fn encode_message(message: &Message<C>, out: &mut Vec<u8>) -> Result<(), CodecError> {
         encode(message, out)

@@ -144,7 +144,7 @@ mod tests {
             (|hello| hello.wire_version = 7, ["wire version 7", "wire version 1"]),
             (|hello| hello.cluster = "bills".into(), ["cluster \"bills\"", "cluster \"orders\""]),
             (|hello| hello.recipient_id = "3".into(), ["reach node 3", "this is node 2"]),
-            (|hello| hello.codec = "other".into(), ["\"other\"", "\"postcard/1\""]),
+            (|hello| hello.codec = "other".into(), ["\"other\"", "\"postcard/2\""]),
             (|hello| hello.sender_id = "2".into(), ["node 2", "share an id"]),
         ];
         for (spoil, names) in wrong {

@@ -80,7 +80,7 @@ async fn a_caller_that_does_not_fit_is_refused_with_both_values() {
         (|hello| hello.wire_version = 9, ["wire version 9", "wire version 1"]),
         (|hello| hello.cluster = "other".into(), ["\"other\"", "\"test\""]),
         (|hello| hello.recipient_id = "3".into(), ["reach node 3", "this is node 2"]),
-        (|hello| hello.codec = "json".into(), ["\"json\"", "\"postcard/1\""]),
+        (|hello| hello.codec = "json".into(), ["\"json\"", "\"postcard/2\""]),
     ];
     for (spoil, names) in wrong {
         let mut hello = hello();

@@ -3,6 +3,7 @@
 mod check;
 
 use std::ops::Deref;
+use std::time::Duration;
 
 /// Timeouts and limits of one node. Each has its unit in its name. [`Config::default`] suits a cluster in one data
 /// centre; nodes of one cluster should have the same timeouts.
@@ -32,6 +33,22 @@ pub struct Config {
     /// Whether a leader that has not heard from a quorum for `election_timeout_ms_max` steps down (thesis 6.2).
     /// Default true.
     pub check_quorum: bool,
+    /// `Some`: leases. A leader whom a quorum has promised to elect nobody else for a while answers
+    /// [`Raft::read_by_lease`](crate::Raft::read_by_lease) without asking anybody meanwhile. The value is the most by which
+    /// the clocks of two nodes may differ in speed, in parts per million: 10,000 says that what takes 100 seconds on one
+    /// clock takes from 99 to 101 on another. **A read by lease rests on it**: if clocks differ by more, it may return
+    /// what is out of date. Common clocks are off by less than 200 and are corrected by no more than 500. `None`: no
+    /// leases, every read asks a quorum. 1 to 500,000; default `None`.
+    ///
+    /// A lease lasts `election_timeout_ms_min` less what the clocks may differ by and less a sixteenth, which is the longest
+    /// stop of the clock that may go unnoticed ([`AsyncRuntime::wall_clock`](crate::AsyncRuntime::wall_clock)). Nodes may
+    /// differ here: each voter's promise says how long it is, and that of a node without leases is empty.
+    ///
+    /// What leases change otherwise: a node refuses to vote for `election_timeout_ms_min` after a restart, because it does
+    /// not remember what it has promised, and [`Raft::campaign`](crate::Raft::campaign) does nothing while the node is bound
+    /// by a promise. A node that is restarted without leases, or with a shorter `election_timeout_ms_min`, must have been
+    /// down for its former `election_timeout_ms_min`.
+    pub lease_clock_drift_ppm_max: Option<u64>,
     /// A leader whose log storage takes longer than this over one write gives up its leadership, and a node in that
     /// state does not campaign: its clients would wait for as long as the disk hangs. Must be longer than any sync that
     /// is merely slow. 10 to 3,600,000; default 5000.
@@ -103,6 +120,7 @@ impl Default for Config {
             heartbeat_interval_ms: 30,
             pre_vote: true,
             check_quorum: true,
+            lease_clock_drift_ppm_max: None,
             write_stall_timeout_ms: 5000,
             append_bytes_max: MIB,
             inflight_appends_max: 256,
@@ -137,6 +155,13 @@ impl Deref for ValidConfig {
 
     fn deref(&self) -> &Config {
         &self.0
+    }
+}
+
+impl ValidConfig {
+    /// The longest stop of this node's clock that may go unnoticed. Leases are shorter by as much.
+    pub(crate) fn clock_stop_allowance(&self) -> Duration {
+        Duration::from_millis(self.election_timeout_ms_min) / 16
     }
 }
 

@@ -87,6 +87,9 @@ pub enum Body<C: TypeConfig> {
     HeartbeatResponse {
         /// As in the heartbeat.
         round: u64,
+        /// For so long after the heartbeat has arrived, by its own clock, the sender helps to elect nobody but the
+        /// leader that it answers, unless that leader asks it to by `TimeoutNow`. 0 promises nothing.
+        promise_ms: u64,
     },
     /// Tells the commit index when there is nothing else to send. Has no answer.
     Commit {
@@ -97,6 +100,8 @@ pub enum Body<C: TypeConfig> {
     ReadRequest {
         /// Names the request; the answer repeats it.
         read: u64,
+        /// Whether the leader may answer by its lease. If it has none, it asks a quorum as for any other read.
+        by_lease: bool,
     },
     /// The answer to a `ReadRequest`.
     ReadResponse {

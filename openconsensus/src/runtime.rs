@@ -6,7 +6,7 @@
 use std::future::Future;
 use std::hash::{BuildHasher, Hasher};
 use std::pin::Pin;
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
 use futures::Stream;
@@ -72,6 +72,14 @@ pub trait AsyncRuntime: Clone + MaybeSend + MaybeSync + 'static {
 
     /// Resolves at `deadline` or soon after it, at once when it has passed. Resolving too early does no harm.
     fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + MaybeSend + 'static;
+
+    /// The time of day, of a clock that goes on while the machine is suspended. Looked at only with
+    /// [leases](crate::Config::lease_clock_drift_ppm_max): where it and [`now`](Self::now) disagree on how much time has
+    /// passed, one of them has stopped or was set, and a leader asks a quorum again before it answers a read by its lease.
+    /// It may be wrong and may be set to anything at any time.
+    fn wall_clock(&self) -> SystemTime {
+        SystemTime::now()
+    }
 
     /// A number that differs from node to node and from start to start. It seeds the election timeouts; a simulation
     /// returns one of its own so that a run can be repeated.

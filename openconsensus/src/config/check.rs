@@ -38,6 +38,14 @@ impl Config {
             1..=election_min / 2,
             "a follower must be able to lose a heartbeat without starting an election",
         )?;
+        if let Some(drift) = self.lease_clock_drift_ppm_max {
+            check(
+                "lease_clock_drift_ppm_max",
+                drift,
+                1..=500_000,
+                "no two clocks go alike, and a lease must outlast the next heartbeat; use None for no leases",
+            )?;
+        }
         let too_short_or_long = "too short to succeed, or so long that nobody would notice a failure";
         let day = 86_400_000;
         check("write_stall_timeout_ms", self.write_stall_timeout_ms, 10..=3_600_000, too_short_or_long)?;
@@ -117,11 +125,13 @@ mod tests {
              allowed: 1 to 75"
         );
         type Spoil = fn(&mut Config);
-        let wrong: [(&str, Spoil); 13] = [
+        let wrong: [(&str, Spoil); 15] = [
             ("write_stall_timeout_ms", |c| c.write_stall_timeout_ms = 0),
             ("election_timeout_ms_min", |c| c.election_timeout_ms_min = 0),
             ("election_timeout_ms_max", |c| c.election_timeout_ms_max = 160),
             ("heartbeat_interval_ms", |c| c.heartbeat_interval_ms = 0),
+            ("lease_clock_drift_ppm_max", |c| c.lease_clock_drift_ppm_max = Some(0)),
+            ("lease_clock_drift_ppm_max", |c| c.lease_clock_drift_ppm_max = Some(500_001)),
             ("append_bytes_max", |c| c.append_bytes_max = 0),
             ("inflight_appends_max", |c| c.inflight_appends_max = 0),
             ("inflight_bytes_max", |c| c.inflight_bytes_max = 1),

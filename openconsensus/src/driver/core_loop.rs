@@ -16,6 +16,7 @@ use crate::type_config::TypeConfig;
 
 use super::alarm::Alarm;
 use super::apply_loop::Work;
+use super::clock_watch::ClockWatch;
 use super::inbox::Inbox;
 use super::item::{Item, Reader, Request, refuse};
 use super::log_loop::LogQueue;
@@ -51,6 +52,8 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     publisher: Publisher<C>,
     outbox: Outbox<C, N>,
     alarm: Alarm,
+    /// Only where leases rest on the clock.
+    clock_watch: Option<ClockWatch>,
 }
 
 /// The ways to the other loops.
@@ -66,6 +69,7 @@ struct Gathered<C: TypeConfig> {
     commands: Vec<C::Command>,
     writers: VecDeque<Waiter<C>>,
     readers: Vec<Reader<C>>,
+    lease_readers: Vec<Reader<C>>,
 }
 
 impl<C, R, N> Core<C, R, N>
@@ -88,7 +92,12 @@ where
             runtime,
             queues,
             taken: Vec::new(),
-            gathered: Gathered { commands: Vec::new(), writers: VecDeque::new(), readers: Vec::new() },
+            gathered: Gathered {
+                commands: Vec::new(),
+                writers: VecDeque::new(),
+                readers: Vec::new(),
+                lease_readers: Vec::new(),
+            },
             requests: Requests::new(metrics.applied.index),
             pending: Pending::new(),
             cancels: BTreeMap::new(),
@@ -96,6 +105,7 @@ where
             publisher,
             outbox: Outbox::new(network, &metrics.membership),
             alarm: Alarm::new(shared.clock.clone()),
+            clock_watch: ClockWatch::of(&shared.config),
             shared,
         }
     }
@@ -136,7 +146,14 @@ where
     }
 
     fn turn(&mut self, persisted: Option<WriteId>, is_due: bool) {
+        // Behind the look into the inbox: who reads by a lease must have asked before this time.
         let now = self.runtime.now();
+        if let Some(watch) = &mut self.clock_watch
+            && watch.has_jumped(now, self.runtime.wall_clock())
+        {
+            tracing::warn!(node = %self.shared.id, "the clock has stopped or jumped: no lease is relied on");
+            self.engine.step(now, Input::ClockJumped);
+        }
         if let Some(write) = persisted {
             self.engine.step(now, Input::Persisted { write });
         }
@@ -172,6 +189,7 @@ where
                 self.gathered.writers.push_back(waiter);
             }
             Item::Read { reader } => self.gathered.readers.push(reader),
+            Item::ReadByLease { reader } => self.gathered.lease_readers.push(reader),
             Item::Receive { from, messages, permit } => {
                 for message in messages {
                     self.engine.step(now, Input::Receive { from, message });
@@ -235,7 +253,7 @@ where
         !self.gathered.commands.is_empty() && !self.engine.holds_writes()
     }
 
-    /// Asks the engine once for all writers and once for all readers.
+    /// Asks the engine once for all writers and once for all readers of one kind.
     fn ask(&mut self, now: Instant) {
         if self.may_write() {
             let commands = std::mem::take(&mut self.gathered.commands);
@@ -247,6 +265,11 @@ where
             let readers = std::mem::take(&mut self.gathered.readers);
             let request = self.requests.add(Asker::Read(readers));
             self.engine.step(now, Input::Read { request });
+        }
+        if !self.gathered.lease_readers.is_empty() {
+            let readers = std::mem::take(&mut self.gathered.lease_readers);
+            let request = self.requests.add(Asker::Read(readers));
+            self.engine.step(now, Input::ReadByLease { request });
         }
     }
 

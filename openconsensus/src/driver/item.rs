@@ -25,6 +25,8 @@ pub(crate) enum Item<C: TypeConfig> {
     WriteMany { commands: Vec<C::Command>, waiter: Waiter<C> },
     /// A client wants to read.
     Read { reader: Reader<C> },
+    /// A client wants to read, and takes a lease for proof.
+    ReadByLease { reader: Reader<C> },
     /// Messages of a peer. The permit is given back when the engine has seen them.
     Receive { from: C::NodeId, messages: Vec<Message<C>>, permit: Permit },
     /// A request that is rare: boxed, so that the others are small.
@@ -87,7 +89,7 @@ pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
         Item::Write { waiter, .. } | Item::WriteMany { waiter, .. } => {
             waiter.fail(WriteError::Fatal(reason.clone()));
         }
-        Item::Read { reader } => reader.answer(Err(reason.clone().into())),
+        Item::Read { reader } | Item::ReadByLease { reader } => reader.answer(Err(reason.clone().into())),
         Item::Request(request) => match *request {
             Request::Initialize { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
             Request::ChangeMembership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),

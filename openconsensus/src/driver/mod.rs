@@ -17,6 +17,7 @@
 mod alarm;
 mod apply_loop;
 mod catch_up;
+mod clock_watch;
 mod core_loop;
 #[cfg(test)]
 pub(crate) mod fakes;

@@ -46,7 +46,7 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn on_election_timeout(&mut self, now: Instant) {
         match self.role {
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
-                if self.is_electable(now) {
+                if self.is_electable(now) && !self.is_bound_against(self.id, now) {
                     self.campaign(now);
                 } else {
                     self.forget_leader();
@@ -60,9 +60,15 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn on_campaign(&mut self, now: Instant) {
         match self.role {
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
-                if self.is_electable(now) {
-                    self.campaign_for_votes(now, VoteKind::Normal);
+                if !self.is_electable(now) {
+                    return;
                 }
+                if self.is_bound_against(self.id, now) {
+                    tracing::warn!(node = %self.id, term = self.term, "bound by a promise to a leader: no campaign");
+                    self.counters.campaigns_refused += 1;
+                    return;
+                }
+                self.campaign_for_votes(now, VoteKind::Normal);
             }
             // Campaigning against oneself would only disturb.
             Role::Leader(_) => {}
@@ -153,7 +159,14 @@ impl<C: TypeConfig> Engine<C> {
         last: LogId,
     ) {
         let refusal = Body::VoteResponse { kind, campaign, granted: false };
-        if term < self.term || kind != VoteKind::Transfer && self.hears_leader_other_than(from, now) {
+        let keeps_to_leader = match kind {
+            VoteKind::Pre | VoteKind::Normal => {
+                self.hears_leader_other_than(from, now) || self.is_bound_against(from, now)
+            }
+            // The leader itself has asked for this election, and has no lease any more.
+            VoteKind::Transfer => false,
+        };
+        if term < self.term || keeps_to_leader {
             return self.send(from, refusal);
         }
         if self.term < term {

@@ -24,7 +24,9 @@ impl<C: TypeConfig> Engine<C> {
         let leader = None;
         let (request, reply) = match input {
             Input::Write { request, .. } => (request, Reply::NotLeader { leader }),
-            Input::Read { request } => (request, Reply::ReadFailed { leader }),
+            Input::Read { request } | Input::ReadByLease { request } => {
+                (request, Reply::ReadFailed { leader })
+            }
             Input::Initialize { request, .. } => {
                 (request, Reply::InitializeFailed(crate::InitializeError::Fatal(crate::Fatal::Stopped)))
             }
@@ -41,6 +43,7 @@ impl<C: TypeConfig> Engine<C> {
             Input::Timeout
             | Input::Receive { .. }
             | Input::Campaign
+            | Input::ClockJumped
             | Input::Unreachable { .. }
             | Input::Persisted { .. }
             | Input::StorageFailed

@@ -108,6 +108,7 @@ where
             backlog,
             snapshots,
             reads,
+            promise,
             transfer_outcome,
             initializing,
             timers,
@@ -149,6 +150,10 @@ where
         self.value(backlog);
         snapshots.fingerprint(writes, self);
         reads.fingerprint(self);
+        self.value(promise.is_some());
+        if let Some(promise) = promise {
+            promise.fingerprint(self);
+        }
         self.value(transfer_outcome.is_some());
         if let Some(outcome) = transfer_outcome {
             outcome.fingerprint(self);
@@ -173,9 +178,9 @@ where
                 AppendResult::StaleTerm => self.value(2),
             },
             Body::Heartbeat { round, commit } => self.value((round, commit)),
-            Body::HeartbeatResponse { round } => self.value(round),
+            Body::HeartbeatResponse { round, promise_ms } => self.value((round, promise_ms)),
             Body::Commit { commit } => self.value(commit),
-            Body::ReadRequest { read } => self.value(read),
+            Body::ReadRequest { read, by_lease } => self.value((read, by_lease)),
             Body::ReadResponse { read, index } => self.value((read, index)),
             Body::TimeoutNow => {}
         }

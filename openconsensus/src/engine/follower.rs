@@ -141,7 +141,8 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn on_heartbeat(&mut self, now: Instant, from: C::NodeId, round: u64, commit: LogId) {
         self.hear_leader(now, from);
         self.take_commit(commit);
-        self.send(from, Body::HeartbeatResponse { round });
+        let promise_ms = self.promise(now, from);
+        self.send(from, Body::HeartbeatResponse { round, promise_ms });
     }
 
     pub(super) fn on_commit(&mut self, now: Instant, from: C::NodeId, commit: LogId) {

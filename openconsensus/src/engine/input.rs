@@ -42,6 +42,14 @@ pub enum Input<C: TypeConfig> {
         /// Names the request.
         request: RequestId,
     },
+    /// Like `Read`, but a leader with a valid lease answers at once ([`Config::lease_clock_drift_ppm_max`]). The request
+    /// must have come in before the time of the step.
+    ///
+    /// [`Config::lease_clock_drift_ppm_max`]: crate::Config::lease_clock_drift_ppm_max
+    ReadByLease {
+        /// Names the request.
+        request: RequestId,
+    },
     /// Begin a cluster with these voters. Answered by `Initialized` or `InitializeFailed`.
     Initialize {
         /// Names the request.
@@ -66,8 +74,15 @@ pub enum Input<C: TypeConfig> {
         /// Who is to lead.
         target: Option<C::NodeId>,
     },
-    /// Start an election now, whoever leads. Nothing on a leader and on a node that is not a voter.
+    /// Start an election now, whoever leads. Nothing on a leader and on a node that is not a voter, nor with leases
+    /// while a promise to a leader binds this node: that is counted in
+    /// [`campaigns_refused`](crate::Counters::campaigns_refused).
     Campaign,
+    /// The clock has stopped for a while, or has jumped: more time has passed than the times of the steps tell. Ends the
+    /// lease of a leader; nothing without leases. Comes before any other input of that time. A sixteenth of
+    /// [`election_timeout_ms_min`](crate::Config::election_timeout_ms_min) in all, within twice that timeout, may go
+    /// unnoticed.
+    ClockJumped,
     /// The network cannot reach this peer.
     Unreachable {
         /// The peer.

@@ -9,6 +9,7 @@ use crate::error::LeaderHint;
 use crate::message::{AppendResult, Body};
 use crate::type_config::TypeConfig;
 
+use super::lease::Lease;
 use super::membership_change::PendingChange;
 use super::progress::{Progress, ProgressState};
 use super::read::LeaderReads;
@@ -28,6 +29,7 @@ pub(super) struct Leader<C: TypeConfig> {
     /// When leadership began.
     pub(super) since: Instant,
     pub(super) reads: LeaderReads<C>,
+    pub(super) lease: Lease,
     pub(super) transfer: Option<Transfer<C>>,
     pub(super) change: Option<PendingChange>,
     /// The membership entry that `peers` follows.
@@ -36,13 +38,14 @@ pub(super) struct Leader<C: TypeConfig> {
 
 impl<C: TypeConfig> Leader<C> {
     pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
-        let Self { peers, term_start, round, since, reads, transfer, change, peers_of } = self;
+        let Self { peers, term_start, round, since, reads, lease, transfer, change, peers_of } = self;
         to.each_node(peers.iter().map(|(id, progress)| (*id, progress)), |to, progress| {
             progress.fingerprint(to);
         });
         to.value((term_start, round, change, peers_of));
         to.past(Some(*since));
         reads.fingerprint(to);
+        lease.fingerprint(to);
         to.value(transfer.is_some());
         if let Some(transfer) = transfer {
             transfer.fingerprint(to);
@@ -61,13 +64,14 @@ impl<C: TypeConfig> Engine<C> {
             round: 0,
             since: now,
             reads: LeaderReads::new(),
+            lease: Lease::default(),
             transfer: None,
             change: None,
             peers_of: LogId::ZERO,
         });
         self.timers.stop(Timer::Election);
         self.look_at_transfer_outcome(self.id);
-        self.requeue_reads_for_leader();
+        self.requeue_reads_for_leader(now);
         self.follow_membership(now);
         // Raft paper, section 8; thesis 6.4: what was inherited is committed by an entry of the own term.
         self.append_one(Payload::Blank);
@@ -253,6 +257,7 @@ impl<C: TypeConfig> Engine<C> {
         leader.round += 1;
         let round = leader.round;
         leader.reads.on_round(round, now);
+        leader.lease.on_round(round, now, &self.config);
         let peers: Vec<_> = leader.peers.keys().copied().collect();
         for peer in peers {
             self.send(peer, Body::Heartbeat { round, commit });
@@ -260,7 +265,14 @@ impl<C: TypeConfig> Engine<C> {
         self.timers.set(Timer::Heartbeat, now + millis(self.config.heartbeat_interval_ms));
     }
 
-    pub(super) fn on_heartbeat_response(&mut self, now: Instant, from: C::NodeId, round: u64) {
+    pub(super) fn on_heartbeat_response(
+        &mut self,
+        now: Instant,
+        from: C::NodeId,
+        round: u64,
+        promise_ms: u64,
+    ) {
+        self.take_promise(from, round, promise_ms);
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
         if round <= leader.round && progress.on_heartbeat_answer(round, now) {

@@ -17,6 +17,7 @@ mod follower;
 mod input;
 mod invariants;
 mod leader;
+mod lease;
 mod log;
 mod membership_change;
 mod peers;
@@ -50,6 +51,7 @@ use apply::Backlog;
 use election::Campaign;
 use follower::Follower;
 use leader::Leader;
+use lease::Promise;
 use log::Log;
 use read::Reads;
 use rng::Rng;
@@ -116,6 +118,8 @@ pub struct Engine<C: TypeConfig> {
     backlog: Backlog,
     snapshots: Snapshots<C>,
     reads: Reads<C>,
+    /// What this node has promised to a leader. Not part of its role: neither a later term nor another role undoes it.
+    promise: Option<Promise<C>>,
     /// Who waits to learn what became of a transfer that this node has begun.
     transfer_outcome: Option<TransferOutcome<C>>,
     /// Who waits for the first membership to be durable, and the write that makes it so.
@@ -151,6 +155,7 @@ impl<C: TypeConfig> Engine<C> {
         let mut rng = Rng::new(recovered.seed);
         // Answers to reads that were forwarded before a restart must not be taken for answers to new ones.
         let next_number = rng.next_u64() >> 1;
+        let promise = Promise::after_start(&config, &recovered, now);
         let mut engine = Self {
             config,
             id: recovered.id,
@@ -162,6 +167,7 @@ impl<C: TypeConfig> Engine<C> {
             backlog: Backlog::default(),
             snapshots: Snapshots::new(recovered.snapshot),
             reads: Reads::new(),
+            promise,
             transfer_outcome: None,
             initializing: None,
             timers: Timers::default(),
@@ -196,13 +202,15 @@ impl<C: TypeConfig> Engine<C> {
                 self.on_message(now, from, message);
             }
             Input::Write { request, commands } => self.on_write(request, commands),
-            Input::Read { request } => self.on_read(now, request),
+            Input::Read { request } => self.on_read(now, request, false),
+            Input::ReadByLease { request } => self.on_read(now, request, true),
             Input::Initialize { request, nodes } => self.on_initialize(now, request, nodes),
             Input::ChangeMembership { request, change, expected } => {
                 self.on_change_membership(now, request, &change, expected);
             }
             Input::TransferLeadership { request, target } => self.on_transfer(now, request, target),
             Input::Campaign => self.on_campaign(now),
+            Input::ClockJumped => self.on_clock_jump(),
             Input::Unreachable { peer } => self.on_unreachable(peer),
             Input::Persisted { write } => self.on_persisted(now, write),
             Input::StorageFailed => self.on_storage_failed(now),
@@ -283,6 +291,10 @@ impl<C: TypeConfig> Engine<C> {
     }
 
     fn send(&mut self, to: C::NodeId, body: Body<C>) {
+        if matches!(body, Body::TimeoutNow) {
+            // Here, so that nobody can hand over leadership and keep the lease.
+            self.give_up_lease();
+        }
         self.effects.messages.push((to, Message { term: self.term, body }));
     }
 

@@ -33,6 +33,8 @@ pub(super) struct Progress {
     pub(super) contact: Option<Instant>,
     /// The latest round of heartbeats that it has answered.
     pub(super) acked_round: u64,
+    /// Until then its promises count, by this leader's clock.
+    pub(super) lease_until: Option<Instant>,
     /// The commit index that it was last sent.
     pub(super) commit_sent: Index,
     /// A read of old entries for it that has not come back.
@@ -102,6 +104,7 @@ impl Progress {
             state: ProgressState::Probe { sent_in: None },
             contact: None,
             acked_round: 0,
+            lease_until: None,
             commit_sent: 0,
             log_read: None,
             snapshot_not_before: None,
@@ -116,6 +119,7 @@ impl Progress {
             state,
             contact,
             acked_round,
+            lease_until,
             commit_sent,
             log_read,
             snapshot_not_before,
@@ -123,6 +127,7 @@ impl Progress {
         } = self;
         to.value((matched, next, state, acked_round, commit_sent, log_read));
         to.past(*contact);
+        to.deadline(*lease_until);
         to.deadline(*snapshot_not_before);
         to.deadline(*leaves_at);
     }

@@ -1,4 +1,4 @@
-//! Linearizable reads by ReadIndex (thesis 6.4): on the leader, and forwarded from followers.
+//! Linearizable reads by ReadIndex (thesis 6.4) or by lease: on the leader, and forwarded from followers.
 
 use std::collections::VecDeque;
 use std::time::Instant;
@@ -22,12 +22,15 @@ pub(super) struct Reads<C: TypeConfig> {
 struct PendingRead {
     request: RequestId,
     deadline: Instant,
+    /// A leader with a lease need not ask anybody.
+    by_lease: bool,
 }
 
 /// Reads that were sent to the leader as one.
 #[derive(Clone, Debug)]
 struct Forwarded {
     id: u64,
+    by_lease: bool,
     reads: Vec<PendingRead>,
 }
 
@@ -51,13 +54,28 @@ struct LeaderRead<C: TypeConfig> {
 #[derive(Clone, Debug)]
 enum Source<C: TypeConfig> {
     Here(PendingRead),
-    Peer { peer: C::NodeId, read: u64 },
+    /// Given up without an answer at the deadline: the peer asks again, and does not for ever.
+    Peer {
+        peer: C::NodeId,
+        read: u64,
+        deadline: Instant,
+    },
+}
+
+impl<C: TypeConfig> Source<C> {
+    fn deadline(&self) -> Instant {
+        match self {
+            Self::Here(read) => read.deadline,
+            Self::Peer { deadline, .. } => *deadline,
+        }
+    }
 }
 
 impl PendingRead {
     fn fingerprint<C: TypeConfig>(&self, to: &mut Fingerprint<'_, C>) {
-        to.value(self.request);
-        to.deadline(Some(self.deadline));
+        let Self { request, deadline, by_lease } = self;
+        to.value((request, by_lease));
+        to.deadline(Some(*deadline));
     }
 }
 
@@ -70,8 +88,8 @@ impl<C: TypeConfig> Reads<C> {
         let Self { waiting, forwarded, config: _ } = self;
         to.value((waiting.len(), forwarded.len()));
         waiting.iter().for_each(|read| read.fingerprint(to));
-        for Forwarded { id, reads } in forwarded {
-            to.value((id, reads.len()));
+        for Forwarded { id, by_lease, reads } in forwarded {
+            to.value((id, by_lease, reads.len()));
             reads.iter().for_each(|read| read.fingerprint(to));
         }
     }
@@ -89,9 +107,10 @@ impl<C: TypeConfig> LeaderReads<C> {
             to.value((round, index));
             match source {
                 Source::Here(read) => read.fingerprint(to),
-                Source::Peer { peer, read } => {
+                Source::Peer { peer, read, deadline } => {
                     to.node(*peer);
                     to.value(read);
+                    to.deadline(Some(*deadline));
                 }
             }
         }
@@ -106,28 +125,47 @@ impl<C: TypeConfig> LeaderReads<C> {
 }
 
 impl<C: TypeConfig> Engine<C> {
-    pub(super) fn on_read(&mut self, now: Instant, request: RequestId) {
+    pub(super) fn on_read(&mut self, now: Instant, request: RequestId, by_lease: bool) {
         let deadline = now + millis(self.config.read_timeout_ms);
-        let read = PendingRead { request, deadline };
+        let read = PendingRead { request, deadline, by_lease };
         self.timers.set_earlier(Timer::Read, deadline);
         match self.role {
-            Role::Leader(_) => self.read_here(Source::Here(read)),
+            Role::Leader(_) => self.read_here(now, Source::Here(read), by_lease),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => self.reads.waiting.push(read),
         }
     }
 
-    /// Fixes the index of a read now; the round that confirms it begins later.
-    fn read_here(&mut self, source: Source<C>) {
+    /// Answers a read by the lease, or fixes its index now; the round that confirms it begins later.
+    fn read_here(&mut self, now: Instant, source: Source<C>, by_lease: bool) {
         let committed = self.log.committed();
+        if by_lease && self.lease_left(now).is_some() {
+            self.counters.reads_by_lease += 1;
+            return self.answer_read(source, committed);
+        }
         let Role::Leader(leader) = &mut self.role else { return };
         // A new leader may not know the latest commit yet, but whatever was committed stands before its first entry.
         let index = committed.max(leader.term_start);
         leader.reads.waiting.push_back(LeaderRead { round: leader.round + 1, index, source });
     }
 
-    pub(super) fn on_read_request(&mut self, from: C::NodeId, read: u64) {
-        if let Role::Leader(_) = self.role {
-            self.read_here(Source::Peer { peer: from, read });
+    fn answer_read(&mut self, source: Source<C>, index: Index) {
+        match source {
+            Source::Here(read) => self.reply(read.request, Reply::ReadReady { index }),
+            Source::Peer { peer, read, .. } => self.send(peer, Body::ReadResponse { read, index }),
+        }
+    }
+
+    pub(super) fn on_read_request(&mut self, now: Instant, from: C::NodeId, read: u64, by_lease: bool) {
+        let Role::Leader(leader) = &self.role else { return };
+        // Asked again: the first one began no later, and its answer will do.
+        let is_known = leader.reads.waiting.iter().any(|waiting| match &waiting.source {
+            Source::Peer { peer, read: asked, .. } => *peer == from && *asked == read,
+            Source::Here(_) => false,
+        });
+        if !is_known {
+            let deadline = now + millis(self.config.read_timeout_ms);
+            self.timers.set_earlier(Timer::Read, deadline);
+            self.read_here(now, Source::Peer { peer: from, read, deadline }, by_lease);
         }
     }
 
@@ -162,24 +200,27 @@ impl<C: TypeConfig> Engine<C> {
                 return;
             }
             let Some(LeaderRead { index, source, .. }) = leader.reads.waiting.pop_front() else { return };
-            match source {
-                Source::Here(read) => self.reply(read.request, Reply::ReadReady { index }),
-                Source::Peer { peer, read } => self.send(peer, Body::ReadResponse { read, index }),
-            }
+            self.counters.reads_by_round += 1;
+            self.answer_read(source, index);
         }
     }
 
-    /// Sends the reads that wait for a leader to it, as one.
+    /// Sends the reads that wait for a leader to it, those of one kind as one.
     pub(super) fn forward_reads(&mut self, now: Instant) {
         if self.reads.waiting.is_empty() {
             return;
         }
         let Role::Follower(follower) = &self.role else { return };
         let Some(leader) = follower.leader else { return };
-        let id = self.number();
-        let reads = std::mem::take(&mut self.reads.waiting);
-        self.reads.forwarded.push(Forwarded { id, reads });
-        self.send(leader, Body::ReadRequest { read: id });
+        let (by_lease, by_round): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.reads.waiting).into_iter().partition(|read| read.by_lease);
+        for (by_lease, reads) in [(false, by_round), (true, by_lease)] {
+            if !reads.is_empty() {
+                let id = self.number();
+                self.reads.forwarded.push(Forwarded { id, by_lease, reads });
+                self.send(leader, Body::ReadRequest { read: id, by_lease });
+            }
+        }
         self.timers.set_earlier(Timer::Read, now + self.read_retry());
     }
 
@@ -203,9 +244,10 @@ impl<C: TypeConfig> Engine<C> {
             self.reply(read.request, Reply::ReadFailed { leader });
         }
         if let (Some(leader), false) = (self.leader(), matches!(self.role, Role::Leader(_))) {
-            let again: Vec<_> = self.reads.forwarded.iter().map(|forwarded| forwarded.id).collect();
-            for read in again {
-                self.send(leader, Body::ReadRequest { read });
+            let again: Vec<_> =
+                self.reads.forwarded.iter().map(|forwarded| (forwarded.id, forwarded.by_lease)).collect();
+            for (read, by_lease) in again {
+                self.send(leader, Body::ReadRequest { read, by_lease });
             }
         }
         if !self.reads.forwarded.is_empty() {
@@ -224,12 +266,12 @@ impl<C: TypeConfig> Engine<C> {
         }
         self.reads.forwarded.retain(|forwarded| !forwarded.reads.is_empty());
         if let Role::Leader(leader) = &mut self.role {
-            leader.reads.waiting.retain(|read| match &read.source {
-                Source::Here(read) if read.deadline <= now => {
+            leader.reads.waiting.retain(|read| {
+                let is_over = read.source.deadline() <= now;
+                if let (true, Source::Here(read)) = (is_over, &read.source) {
                     expired.push(read.clone());
-                    false
                 }
-                Source::Here(_) | Source::Peer { .. } => true,
+                !is_over
             });
         }
         expired
@@ -239,10 +281,7 @@ impl<C: TypeConfig> Engine<C> {
         let waiting = self.reads.waiting.iter();
         let forwarded = self.reads.forwarded.iter().flat_map(|forwarded| &forwarded.reads);
         let here = match &self.role {
-            Role::Leader(leader) => leader.reads.waiting.iter().find_map(|read| match &read.source {
-                Source::Here(read) => Some(read.deadline),
-                Source::Peer { .. } => None,
-            }),
+            Role::Leader(leader) => leader.reads.waiting.iter().map(|read| read.source.deadline()).min(),
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => None,
         };
         waiting.chain(forwarded).map(|read| read.deadline).chain(here).min()
@@ -256,10 +295,11 @@ impl<C: TypeConfig> Engine<C> {
     }
 
     /// This node leads now, so it confirms its own reads itself.
-    pub(super) fn requeue_reads_for_leader(&mut self) {
+    pub(super) fn requeue_reads_for_leader(&mut self, now: Instant) {
         self.requeue_forwarded_reads();
         for read in std::mem::take(&mut self.reads.waiting) {
-            self.read_here(Source::Here(read));
+            let by_lease = read.by_lease;
+            self.read_here(now, Source::Here(read), by_lease);
         }
     }
 

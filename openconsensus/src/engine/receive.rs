@@ -74,8 +74,10 @@ impl<C: TypeConfig> Engine<C> {
             Body::Heartbeat { round, commit } => self.on_heartbeat(now, from, round, commit),
             Body::Commit { commit } => self.on_commit(now, from, commit),
             Body::AppendResponse { result } => self.on_append_response(now, from, result),
-            Body::HeartbeatResponse { round } => self.on_heartbeat_response(now, from, round),
-            Body::ReadRequest { read } => self.on_read_request(from, read),
+            Body::HeartbeatResponse { round, promise_ms } => {
+                self.on_heartbeat_response(now, from, round, promise_ms);
+            }
+            Body::ReadRequest { read, by_lease } => self.on_read_request(now, from, read, by_lease),
             Body::ReadResponse { read, index } => self.on_read_response(read, index),
             Body::TimeoutNow => self.on_timeout_now(now, from),
         }

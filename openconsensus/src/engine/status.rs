@@ -94,6 +94,7 @@ impl<C: TypeConfig> Engine<C> {
             peers,
             quorum_contact_ms: self.quorum_contact(now).map(|contact| ms_since(contact, now)),
             leader_contact_ms: self.leader_contact().map(|contact| ms_since(contact, now)),
+            lease_ms: self.lease_left(now).map(|left| left.as_millis() as u64),
             tail_bytes: self.log.tail_bytes(),
             counters: self.counters,
             histograms: Arc::default(),

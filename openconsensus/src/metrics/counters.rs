@@ -23,6 +23,16 @@ pub struct Counters {
     pub commands_appended: u64,
     /// Reads of old entries from the log storage for peers that lag.
     pub catch_up_reads: u64,
+    /// Reads answered by the lease as the leader, of this node's clients and of peers. Those that arrived together count
+    /// as one, here and in `reads_by_round`.
+    pub reads_by_lease: u64,
+    /// Reads confirmed by a round of heartbeats as the leader.
+    pub reads_by_round: u64,
+    /// Campaigns that were asked for and not begun, because a promise to a leader bound this node.
+    pub campaigns_refused: u64,
+    /// Times that the clock of this node was seen to have stopped or jumped. A leader's lease ends with each. Counted
+    /// with leases only.
+    pub clock_jumps: u64,
     /// Messages that have left for peers.
     pub sent: MessageCounters,
     /// Messages of peers that have been looked at.

@@ -130,6 +130,9 @@ pub struct RaftMetrics<C: TypeConfig> {
     /// On a follower, how long ago its leader was heard of, in milliseconds; `None` on other nodes, and before it was
     /// heard.
     pub leader_contact_ms: Option<u64>,
+    /// For how many milliseconds more this leader may answer reads by its lease, at most
+    /// [`election_timeout_ms_min`](crate::Config::election_timeout_ms_min); `None` when it may not, and on other nodes.
+    pub lease_ms: Option<u64>,
     /// Bytes of entries kept in memory.
     pub tail_bytes: u64,
     /// What has happened since start.

@@ -147,6 +147,11 @@ impl<C: TypeConfig> Raft<C> {
     /// Starts an election now, whoever leads. Does nothing on a leader and on a node that is not a voter. Meant for
     /// tests and for emergencies; [`transfer_leadership`](Self::transfer_leadership) is the gentle way.
     ///
+    /// With leases it is refused while this node is bound by a promise to a leader: for
+    /// [`election_timeout_ms_min`](crate::Config::election_timeout_ms_min) after that leader's last heartbeat has arrived,
+    /// and as long after a restart. [`campaigns_refused`](crate::Counters::campaigns_refused) counts that. So a leader
+    /// that is heard can only be asked to hand over.
+    ///
     /// # Errors
     ///
     /// Only when the node has stopped.

@@ -201,6 +201,26 @@ impl<C: TypeConfig> Raft<C> {
         index.await.unwrap_or_else(|_| Err(self.shared().reason().into()))
     }
 
+    /// Like [`read`](Self::read), with the same guarantee, but a leader that holds a lease confirms it at once, without a
+    /// round of messages. Works on any node; a follower asks its leader. Where the leader has no lease at the moment, or
+    /// leases are not configured, it is confirmed as `read` is.
+    ///
+    /// What it saves is a round trip to a quorum, and what it costs is that the guarantee rests on clocks: while two of them
+    /// differ in speed by more than [`lease_clock_drift_ppm_max`](Config::lease_clock_drift_ppm_max), or a clock that
+    /// stands still with its machine goes unnoticed, it may miss writes. It rests on nothing else: pauses of processes,
+    /// elections, transfers, restarts and changes of the membership do not harm it. See thesis 6.4.1.
+    /// [`lease_ms`](crate::RaftMetrics::lease_ms) shows whether the leader has a lease, the counters
+    /// [`reads_by_lease` and `reads_by_round`](crate::Counters) how often it was of use.
+    ///
+    /// # Errors
+    ///
+    /// As for [`read`](Self::read).
+    pub async fn read_by_lease(&self) -> Result<Index, ReadError<C>> {
+        let (reply, index) = oneshot::channel();
+        self.push(Item::ReadByLease { reader: Reader(reply) })?;
+        index.await.unwrap_or_else(|_| Err(self.shared().reason().into()))
+    }
+
     /// The latest metrics, and a way to wait for later ones.
     pub fn metrics(&self) -> MetricsWatch<C> {
         MetricsWatch::new(self.shared().watch.clone())

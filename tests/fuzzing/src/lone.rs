@@ -287,10 +287,10 @@ fn body(input: &mut BytesIn<'_>) -> Body<Test> {
             Body::AppendResponse { result }
         }
         7 => Body::Heartbeat { round: input.number(), commit: log_id(input) },
-        8 => Body::HeartbeatResponse { round: input.number() },
+        8 => Body::HeartbeatResponse { round: input.number(), promise_ms: input.number() },
         9 => Body::Commit { commit: log_id(input) },
         10 => match input.below(2) {
-            0 => Body::ReadRequest { read: input.number() },
+            0 => Body::ReadRequest { read: input.number(), by_lease: input.below(2) == 0 },
             _ => Body::ReadResponse { read: input.number(), index: input.number() },
         },
         _ => Body::TimeoutNow,

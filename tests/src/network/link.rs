@@ -157,7 +157,9 @@ mod tests {
     use super::*;
 
     fn messages(rounds: std::ops::Range<u64>) -> Vec<Message<Kv>> {
-        rounds.map(|round| Message { term: 1, body: Body::HeartbeatResponse { round } }).collect()
+        rounds
+            .map(|round| Message { term: 1, body: Body::HeartbeatResponse { round, promise_ms: 0 } })
+            .collect()
     }
 
     /// The rounds that arrive, in the order in which they do, when `total` messages are sent a millisecond apart.
@@ -173,7 +175,7 @@ mod tests {
             }
             while let Some(due) = queue.take_due(now) {
                 arrived.extend(due.iter().map(|message| match message.body {
-                    Body::HeartbeatResponse { round } => round,
+                    Body::HeartbeatResponse { round, .. } => round,
                     _ => panic!("only heartbeat responses were sent"),
                 }));
             }

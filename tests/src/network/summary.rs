@@ -37,9 +37,13 @@ fn write_body<C: TypeConfig>(f: &mut fmt::Formatter<'_>, body: &Body<C>) -> fmt:
         }
         Body::AppendResponse { result: AppendResult::StaleTerm } => f.write_str("stale term"),
         Body::Heartbeat { round, commit } => write!(f, "heartbeat #{round} commit {commit}"),
-        Body::HeartbeatResponse { round } => write!(f, "heartbeat response #{round}"),
+        Body::HeartbeatResponse { round, promise_ms: 0 } => write!(f, "heartbeat response #{round}"),
+        Body::HeartbeatResponse { round, promise_ms } => {
+            write!(f, "heartbeat response #{round}, promises {promise_ms} ms")
+        }
         Body::Commit { commit } => write!(f, "commit {commit}"),
-        Body::ReadRequest { read } => write!(f, "read request #{read}"),
+        Body::ReadRequest { read, by_lease: false } => write!(f, "read request #{read}"),
+        Body::ReadRequest { read, by_lease: true } => write!(f, "read request #{read} by lease"),
         Body::ReadResponse { read, index } => write!(f, "read response #{read} index {index}"),
         Body::TimeoutNow => f.write_str("timeout now"),
         // The enum may grow; what is unknown here is shown as it shows itself.

@@ -40,7 +40,9 @@ fn body(kind: &str, words: &mut Words<'_>) -> Result<Body<Test>> {
         }
         "HeartbeatResponse" => {
             words.expect("round")?;
-            Body::HeartbeatResponse { round: words.number("a round")? }
+            let round = words.number("a round")?;
+            let promise_ms = if words.take("promises") { words.number("milliseconds")? } else { 0 };
+            Body::HeartbeatResponse { round, promise_ms }
         }
         "Commit" => Body::Commit { commit: named(words, "commit")? },
         "TimeoutNow" => Body::TimeoutNow,

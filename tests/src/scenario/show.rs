@@ -129,9 +129,11 @@ fn message(message: &Message<Test>) -> String {
             AppendResult::StaleTerm => " stale term".to_string(),
         },
         Body::Heartbeat { round, commit } => format!(" round {round} commit {}", id(*commit)),
-        Body::HeartbeatResponse { round } => format!(" round {round}"),
+        Body::HeartbeatResponse { round, promise_ms: 0 } => format!(" round {round}"),
+        Body::HeartbeatResponse { round, promise_ms } => format!(" round {round} promises {promise_ms} ms"),
         Body::Commit { commit } => format!(" commit {}", id(*commit)),
-        Body::ReadRequest { .. } | Body::TimeoutNow => String::new(),
+        Body::ReadRequest { by_lease: true, .. } => " by lease".into(),
+        Body::ReadRequest { by_lease: false, .. } | Body::TimeoutNow => String::new(),
         Body::ReadResponse { index, .. } => format!(" index {index}"),
         other => format!(" {other:?}"),
     };

@@ -100,9 +100,13 @@ fn describe_message(message: &Message<Test>) -> String {
         }
         Body::AppendResponse { result: AppendResult::StaleTerm } => format!("t{term} stale term"),
         Body::Heartbeat { round, commit } => format!("t{term} heartbeat {round}, commit {commit}"),
-        Body::HeartbeatResponse { round } => format!("t{term} heartbeat {round} answered"),
+        Body::HeartbeatResponse { round, promise_ms: 0 } => format!("t{term} heartbeat {round} answered"),
+        Body::HeartbeatResponse { round, promise_ms } => {
+            format!("t{term} heartbeat {round} answered, promises {promise_ms} ms")
+        }
         Body::Commit { commit } => format!("t{term} commit {commit}"),
-        Body::ReadRequest { .. } => format!("t{term} read?"),
+        Body::ReadRequest { by_lease: false, .. } => format!("t{term} read?"),
+        Body::ReadRequest { by_lease: true, .. } => format!("t{term} read by lease?"),
         Body::ReadResponse { index, .. } => format!("t{term} read at {index}"),
         Body::TimeoutNow => format!("t{term} campaign now"),
         body => format!("t{term} {body:?}"),

@@ -186,7 +186,7 @@ fn thesis_6_4_an_answer_to_an_earlier_heartbeat_confirms_nothing() {
     }
     assert_eq!(read_index(&cluster, read), None);
     let term = cluster.term(1);
-    cluster.receive(1, 2, Message { term, body: Body::HeartbeatResponse { round: 0 } });
+    cluster.receive(1, 2, Message { term, body: Body::HeartbeatResponse { round: 0, promise_ms: 0 } });
     assert_eq!(read_index(&cluster, read), None);
     own_round.into_iter().for_each(|letter| cluster.deliver(letter));
     cluster.settle();
@@ -204,9 +204,17 @@ fn answers_of_an_earlier_term_confirm_no_read() {
     let read = cluster.read(2);
     cluster.lose_all();
     for from in [1, 3] {
-        cluster.receive(2, from, Message { term: old, body: Body::HeartbeatResponse { round: 1_000 } });
+        cluster.receive(
+            2,
+            from,
+            Message { term: old, body: Body::HeartbeatResponse { round: 1_000, promise_ms: 0 } },
+        );
         let term = cluster.term(2);
-        cluster.receive(2, from, Message { term, body: Body::HeartbeatResponse { round: 1_000 } });
+        cluster.receive(
+            2,
+            from,
+            Message { term, body: Body::HeartbeatResponse { round: 1_000, promise_ms: 0 } },
+        );
     }
     assert_eq!(read_index(&cluster, read), None, "nor do answers to rounds that never were");
     cluster.run(ELECTION_TIMEOUT_MS);

@@ -463,7 +463,11 @@ fn an_answer_of_a_stranger_does_not_depose_the_leader() {
     let term = cluster.term(1);
     let result = openconsensus::AppendResult::StaleTerm;
     cluster.receive(1, 9, Message { term: term + 100, body: Body::AppendResponse { result } });
-    cluster.receive(1, 9, Message { term: term + 100, body: Body::HeartbeatResponse { round: 1 } });
+    cluster.receive(
+        1,
+        9,
+        Message { term: term + 100, body: Body::HeartbeatResponse { round: 1, promise_ms: 0 } },
+    );
     assert_eq!((cluster.is_leader(1), cluster.term(1)), (true, term));
 }
 

@@ -128,7 +128,7 @@ fn describe(body: &Body<Test>, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         }
         Body::AppendResponse { result: AppendResult::StaleTerm } => write!(f, "there is a later term"),
         Body::Heartbeat { round, commit } => write!(f, "heartbeat {round}, commit {commit}"),
-        Body::HeartbeatResponse { round } => write!(f, "answers heartbeat {round}"),
+        Body::HeartbeatResponse { round, .. } => write!(f, "answers heartbeat {round}"),
         Body::Commit { commit } => write!(f, "commit {commit}"),
         Body::ReadRequest { .. } => write!(f, "asks for a read"),
         Body::ReadResponse { index, .. } => write!(f, "may read at {index}"),

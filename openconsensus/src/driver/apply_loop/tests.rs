@@ -43,6 +43,7 @@ fn metrics() -> RaftMetrics<U64> {
         peers: BTreeMap::new(),
         quorum_contact_ms: None,
         leader_contact_ms: None,
+        lease_ms: None,
         tail_bytes: 0,
         counters: Counters::default(),
         histograms: Arc::default(),

@@ -260,7 +260,7 @@ fn a_leader_sends_heartbeats_and_answers_while_its_stores_are_busy() {
             node.runtime.run();
             assert_eq!(node.sent(is_heartbeat), before + 2, "the {busy} is busy, round {round}");
             // Whoever asks is heard.
-            node.hear(3, node.metrics().term, Body::ReadRequest { read: round });
+            node.hear(3, node.metrics().term, Body::ReadRequest { read: round, by_lease: false });
         }
         assert_eq!(node.metrics().role, RoleName::Leader);
         node.log.release();
@@ -465,7 +465,7 @@ fn a_transfer_that_nobody_answers_ends_and_is_begun_again() {
         let term = node.metrics().term;
         let conflict =
             Body::AppendResponse { result: AppendResult::Conflict { rejected: 1, hint: LogId::ZERO } };
-        let alive = |round| Body::HeartbeatResponse { round };
+        let alive = |round| Body::HeartbeatResponse { round, promise_ms: 0 };
         let mut transfers = 0;
         let mut was = ProgressName::Probe;
         for round in 0..200 {

@@ -97,8 +97,9 @@ where
         bodies.push(Body::Heartbeat { round: 5, commit });
         bodies.push(Body::Commit { commit });
     }
-    bodies.push(Body::HeartbeatResponse { round: 8 });
-    bodies.push(Body::ReadRequest { read: 6 });
+    bodies.push(Body::HeartbeatResponse { round: 8, promise_ms: 150 });
+    bodies.push(Body::ReadRequest { read: 6, by_lease: false });
+    bodies.push(Body::ReadRequest { read: 6, by_lease: true });
     bodies.push(Body::ReadResponse { read: 6, index: 91 });
     bodies.push(Body::TimeoutNow);
     let messages: Vec<Message<C>> = (1..).zip(bodies).map(|(term, body)| Message { term, body }).collect();

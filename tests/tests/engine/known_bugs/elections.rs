@@ -244,7 +244,7 @@ fn two_requests_that_are_handled_before_the_disk_is_done_get_one_vote() {
 fn a_later_term_begins_with_a_free_vote_whatever_brings_it() {
     let bring: [fn(Term) -> Body<openconsensus_tests::engines::Test>; 4] = [
         |_| Body::Heartbeat { round: 1, commit: LogId::ZERO },
-        |_| Body::HeartbeatResponse { round: 1 },
+        |_| Body::HeartbeatResponse { round: 1, promise_ms: 0 },
         |_| Body::AppendResponse { result: AppendResult::StaleTerm },
         |_| Body::VoteRequest { kind: VoteKind::Normal, campaign: 3, last: LogId::ZERO },
     ];

@@ -345,10 +345,10 @@ fn a_removed_server_is_told_and_cannot_disturb_if_it_was_not() {
             assert_eq!(ask(&mut cluster, 2, 3, term + 50, kind, last), Some(false));
         }
         for body in [
-            Body::HeartbeatResponse { round: 1 },
+            Body::HeartbeatResponse { round: 1, promise_ms: 0 },
             Body::AppendResponse { result: AppendResult::StaleTerm },
             Body::AppendResponse { result: AppendResult::Matched { matched: 1 } },
-            Body::ReadRequest { read: 1 },
+            Body::ReadRequest { read: 1, by_lease: false },
         ] {
             cluster.receive(1, 3, Message { term: term + 50, body });
         }

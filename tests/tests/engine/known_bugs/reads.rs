@@ -164,12 +164,12 @@ fn answers_to_rounds_of_an_earlier_term_confirm_nothing() {
     cluster.lose_all();
     let term = cluster.term(2);
     for letter in old_answers {
-        let Some(Body::HeartbeatResponse { round }) = letter.body() else { panic!("{letter:?}") };
+        let Some(Body::HeartbeatResponse { round, .. }) = letter.body() else { panic!("{letter:?}") };
         assert!(90 < *round, "the old leader has counted far: {round}");
         for term in [old_term, term] {
-            let body = Body::HeartbeatResponse { round: *round };
+            let body = Body::HeartbeatResponse { round: *round, promise_ms: 0 };
             cluster.receive(2, 3, Message { term, body });
-            let body = Body::HeartbeatResponse { round: *round };
+            let body = Body::HeartbeatResponse { round: *round, promise_ms: 0 };
             cluster.receive(2, 1, Message { term, body });
         }
     }
