@@ -39,7 +39,8 @@ pub use fingerprint::Fingerprint;
 pub use input::{Input, RequestId};
 
 use crate::config::ValidConfig;
-use crate::entry::{HardState, LogId, Term};
+use crate::entries::Entries;
+use crate::entry::{HardState, LogId, Payload, Term};
 use crate::error::LeaderHint;
 use crate::membership::{Membership, MembershipAt};
 use crate::message::{Body, Message};
@@ -97,6 +98,46 @@ impl<C: TypeConfig> Recovered<C> {
             applied: AppliedState::default(),
             snapshot: LogId::ZERO,
         }
+    }
+
+    /// With a log that is purged up to `purged` and holds `entries` behind it: everything that must be known of it, for
+    /// a driver that has its whole log at hand. `applied` must be set before.
+    ///
+    /// ```
+    /// use openconsensus::engine::{Engine, Recovered};
+    /// # use openconsensus::{Entries, Entry, HardState, LogId, Payload, TypeConfig, ValidConfig};
+    /// # #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+    /// # struct App;
+    /// # impl TypeConfig for App {
+    /// #     type Command = u64;
+    /// #     type Response = ();
+    /// #     type NodeId = u64;
+    /// #     type Node = ();
+    /// #     fn command_bytes(_: &u64) -> u64 { 8 }
+    /// # }
+    /// let entry = |term, index| Entry { log_id: LogId::new(term, index), payload: Payload::Command(7) };
+    /// let log: Entries<App> = vec![entry(1, 1), entry(2, 2), entry(2, 3)].into();
+    /// let hard_state = HardState { term: 2, voted_for: Some(1), commit: 1 };
+    /// let found = Recovered { hard_state, ..Recovered::empty(1, 42) }.with_log(LogId::ZERO, &log);
+    /// let engine = Engine::new(ValidConfig::default(), found, std::time::Instant::now()).unwrap();
+    /// assert_eq!(engine.last(), LogId::new(2, 3));
+    /// ```
+    #[must_use]
+    pub fn with_log(mut self, purged: LogId, entries: &Entries<C>) -> Self {
+        self.purged = purged;
+        self.last = entries.last().unwrap_or(purged);
+        for entry in entries.iter() {
+            if self.term_starts.last().is_none_or(|start| start.term != entry.log_id.term) {
+                self.term_starts.push(entry.log_id);
+            }
+            if let Payload::Membership(membership) = &entry.payload
+                && self.applied.last_applied.index < entry.log_id.index
+            {
+                let at = MembershipAt { log_id: entry.log_id, membership: membership.clone() };
+                self.memberships.push(at);
+            }
+        }
+        self
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use openconsensus::engine::{LogWrite, Recovered};
-use openconsensus::{AppliedState, Entries, Entry, HardState, Index, LogId, MembershipAt, Payload, Term};
+use openconsensus::{AppliedState, Entries, Entry, HardState, Index, LogId, Term};
 
 use super::Test;
 
@@ -154,28 +154,8 @@ impl Disk {
         applied: AppliedState<Test>,
         snapshot: LogId,
     ) -> Recovered<Test> {
-        let mut term_starts: Vec<LogId> = Vec::new();
-        let mut memberships = Vec::new();
-        for entry in &self.entries {
-            if term_starts.last().is_none_or(|start| start.term != entry.log_id.term) {
-                term_starts.push(entry.log_id);
-            }
-            if let Payload::Membership(membership) = &entry.payload
-                && applied.last_applied.index < entry.log_id.index
-            {
-                memberships.push(MembershipAt { log_id: entry.log_id, membership: membership.clone() });
-            }
-        }
-        Recovered {
-            id,
-            seed,
-            hard_state: self.hard_state,
-            purged: self.purged,
-            last: self.last(),
-            term_starts,
-            memberships,
-            applied,
-            snapshot,
-        }
+        let entries = Entries::from(self.entries.clone());
+        Recovered { hard_state: self.hard_state, applied, snapshot, ..Recovered::empty(id, seed) }
+            .with_log(self.purged, &entries)
     }
 }
