@@ -22,6 +22,7 @@ use super::inbox::Inbox;
 use super::item::Item;
 use super::shared::Shared;
 use super::snapshot::{self, Transfer};
+use super::stages::ApplyTiming;
 use super::streams::IncomingStream;
 use super::waiters::Batch;
 use super::{catch_up, spawn};
@@ -178,6 +179,7 @@ where
         let batch = ApplyBatch::new(&self.applied, entries.clone());
         let applied = batch.applied_state().clone();
         let commands = batch.commands().count();
+        let began = self.shared.clock.now();
         let responses = self.state_machine.apply(batch).await.map_err(|error| {
             let what = format!("while applying entries {}..{}", range.start, range.end);
             Fatal::StateMachine(AnyError::new(&error).add_context(|| what))
@@ -195,7 +197,8 @@ where
         for entry in answer(&entries, responses, waiting) {
             self.tell(Item::Superseded { entry });
         }
-        self.tell(Item::Applied { last: self.applied.last_applied });
+        let timing = ApplyTiming { began, answered: self.shared.clock.now() };
+        self.tell(Item::Applied { last: self.applied.last_applied, timing });
         Ok(())
     }
 

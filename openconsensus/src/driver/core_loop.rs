@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::channel::oneshot;
 
 use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteId};
-use crate::entry::Index;
+use crate::entry::{Index, LogId};
 use crate::error::WriteError;
 use crate::network::RaftNetwork;
 use crate::runtime::AsyncRuntime;
@@ -22,9 +22,10 @@ use super::item::{Item, Reader, Request, refuse};
 use super::log_loop::LogQueue;
 use super::outbox::Outbox;
 use super::pending::Pending;
-use super::publish::Publisher;
-use super::requests::{Asker, Requests};
+use super::publish::{Publisher, Sources};
+use super::requests::{Asker, Readers, Requests};
 use super::shared::Shared;
+use super::stages::Stages;
 use super::waiters::{Batch, Waiter};
 
 /// How many turns are taken before other tasks of the thread get their turn.
@@ -41,6 +42,8 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     queues: Queues<C>,
     /// Taken from the inbox and not looked at yet.
     taken: Vec<Item<C>>,
+    /// Since when the first writer or reader in it has waited.
+    taken_since: Option<Instant>,
     /// What clients want and the engine has not been asked for yet.
     gathered: Gathered<C>,
     requests: Requests<C>,
@@ -49,6 +52,7 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     cancels: BTreeMap<SnapshotId, oneshot::Sender<()>>,
     /// The last entry of each snapshot that is being installed.
     installing: BTreeMap<SnapshotId, Index>,
+    stages: Stages,
     publisher: Publisher<C>,
     outbox: Outbox<C, N>,
     alarm: Alarm,
@@ -68,6 +72,8 @@ struct Gathered<C: TypeConfig> {
     /// Kept back while leadership is being transferred.
     commands: Vec<C::Command>,
     writers: VecDeque<Waiter<C>>,
+    /// When the first of them has asked.
+    written_at: Option<Instant>,
     readers: Vec<Reader<C>>,
     lease_readers: Vec<Reader<C>>,
 }
@@ -92,9 +98,11 @@ where
             runtime,
             queues,
             taken: Vec::new(),
+            taken_since: None,
             gathered: Gathered {
                 commands: Vec::new(),
                 writers: VecDeque::new(),
+                written_at: None,
                 readers: Vec::new(),
                 lease_readers: Vec::new(),
             },
@@ -102,6 +110,7 @@ where
             pending: Pending::new(),
             cancels: BTreeMap::new(),
             installing: BTreeMap::new(),
+            stages: Stages::new(),
             publisher,
             outbox: Outbox::new(network, &metrics.membership),
             alarm: Alarm::new(shared.clock.clone()),
@@ -120,8 +129,10 @@ where
             if self.shared.fatal().is_some() {
                 return Poll::Ready(());
             }
-            if self.taken.is_empty() {
-                let _ = self.shared.inbox.poll_take(cx, &mut self.taken);
+            if self.taken.is_empty()
+                && let Poll::Ready(since) = self.shared.inbox.poll_take(cx, &mut self.taken)
+            {
+                self.taken_since = since;
             }
             let persisted = self.queues.log.take_done();
             let is_due = self.alarm.poll(cx, self.next_deadline());
@@ -175,18 +186,18 @@ where
             self.pending.expire(now);
             self.requests.expire(now);
         }
-        self.publisher.publish_if_due(now, &self.engine, &self.shared.watch);
+        self.publish(now, Publisher::publish_if_due);
     }
 
     fn accept(&mut self, now: Instant, item: Item<C>) {
         match item {
             Item::Write { command, waiter } => {
                 self.gathered.commands.push(command);
-                self.gathered.writers.push_back(waiter);
+                self.gather(now, waiter);
             }
             Item::WriteMany { commands, waiter } => {
                 self.gathered.commands.extend(commands);
-                self.gathered.writers.push_back(waiter);
+                self.gather(now, waiter);
             }
             Item::Read { reader } => self.gathered.readers.push(reader),
             Item::ReadByLease { reader } => self.gathered.lease_readers.push(reader),
@@ -197,9 +208,10 @@ where
                 drop(permit);
             }
             Item::Request(request) => self.accept_request(now, *request),
-            Item::Applied { last } => {
+            Item::Applied { last, timing } => {
+                self.stages.applied(last, last.index - self.engine.applied().index, &timing);
                 self.engine.step(now, Input::Applied { last });
-                self.requests.applied(last.index);
+                self.requests.applied(now, last.index);
             }
             Item::Superseded { entry } => self.pending.superseded(entry),
             Item::SnapshotInstalled { id, installed } => {
@@ -210,7 +222,7 @@ where
                     && installed
                 {
                     self.pending.covered_by_snapshot(last);
-                    self.requests.applied(last);
+                    self.requests.applied(now, last);
                 }
             }
             Item::Input(input) => {
@@ -220,6 +232,11 @@ where
                 self.engine.step(now, *input);
             }
         }
+    }
+
+    fn gather(&mut self, now: Instant, waiter: Waiter<C>) {
+        self.gathered.writers.push_back(waiter);
+        self.gathered.written_at.get_or_insert(self.taken_since.unwrap_or(now));
     }
 
     fn accept_request(&mut self, now: Instant, request: Request<C>) {
@@ -258,17 +275,20 @@ where
         if self.may_write() {
             let commands = std::mem::take(&mut self.gathered.commands);
             let writers = std::mem::take(&mut self.gathered.writers);
-            let request = self.requests.add(Asker::Write(writers));
+            let asked = self.gathered.written_at.take().unwrap_or(now);
+            let request = self.requests.add(Asker::Write(writers, asked));
             self.engine.step(now, Input::Write { request, commands });
         }
         if !self.gathered.readers.is_empty() {
             let readers = std::mem::take(&mut self.gathered.readers);
-            let request = self.requests.add(Asker::Read(readers));
+            let since = self.taken_since.unwrap_or(now);
+            let request = self.requests.add(Asker::Read(Readers { readers, since }));
             self.engine.step(now, Input::Read { request });
         }
         if !self.gathered.lease_readers.is_empty() {
             let readers = std::mem::take(&mut self.gathered.lease_readers);
-            let request = self.requests.add(Asker::Read(readers));
+            let since = self.taken_since.unwrap_or(now);
+            let request = self.requests.add(Asker::Read(Readers { readers, since }));
             self.engine.step(now, Input::ReadByLease { request });
         }
     }
@@ -283,7 +303,10 @@ where
         let outcome_deadline = now + Duration::from_millis(self.shared.config.write_outcome_timeout_ms);
         let read_deadline = now + Duration::from_millis(self.shared.config.read_timeout_ms);
         for (request, reply) in replies {
-            if let Some(batch) = self.requests.answer(request, reply, read_deadline) {
+            if let Some((batch, asked)) = self.requests.answer(request, reply, now, read_deadline) {
+                let (first, end) = (batch.next(), batch.end());
+                let last = LogId::new(first.term, end - 1);
+                self.stages.appended(now, asked, last, end - first.index);
                 self.pending.appended(batch, outcome_deadline);
             }
         }
@@ -298,8 +321,9 @@ where
         for effect in snapshots {
             self.carry_out_snapshot(effect);
         }
+        self.stages.look(now, &self.engine);
         if state_changed {
-            self.publisher.look(now, &self.engine, &self.shared.watch);
+            self.publish(now, Publisher::look);
             self.pending.keep_only(self.publisher.leading_term(), outcome_deadline);
             self.outbox.learn_addresses(self.engine.membership_at());
         }
@@ -338,16 +362,21 @@ where
         cancelled
     }
 
+    fn publish(&mut self, now: Instant, when: fn(&mut Publisher<C>, Instant, &Sources<'_, C>)) {
+        let Self { engine, stages, requests, queues, shared, publisher, .. } = self;
+        when(publisher, now, &Sources { engine, stages, requests, log: &queues.log, shared });
+    }
+
     /// A write to the log has failed: the engine falls silent. Only its replies are passed on.
     pub(super) fn storage_failed(&mut self) {
         let now = self.runtime.now();
         self.engine.step(now, Input::StorageFailed);
         for (request, reply) in self.engine.take_effects(now).replies {
-            if let Some(batch) = self.requests.answer(request, reply, now) {
+            if let Some((batch, _)) = self.requests.answer(request, reply, now, now) {
                 self.pending.appended(batch, now);
             }
         }
-        self.publisher.look(now, &self.engine, &self.shared.watch);
+        self.publish(now, Publisher::look);
     }
 
     /// Answers everybody who still waits. Nothing may be asked of the core afterwards.
@@ -361,7 +390,7 @@ where
         if has_panicked {
             self.requests.forget_writers();
         } else {
-            self.publisher.publish(self.runtime.now(), &self.engine, &self.shared.watch);
+            self.publish(self.runtime.now(), Publisher::publish);
         }
         self.requests.fail(&reason);
         // Dropping those who wait for entries tells them that the outcome is unknown.

@@ -2,6 +2,7 @@
 
 use std::sync::Mutex;
 use std::task::{Context, Poll};
+use std::time::Instant;
 
 use futures::future::poll_fn;
 use futures::task::AtomicWaker;
@@ -17,21 +18,36 @@ pub(crate) struct Inbox<T> {
 
 struct State<T> {
     items: Vec<T>,
+    /// When the first of them was queued that came with a time.
+    since: Option<Instant>,
     closed: bool,
 }
 
 impl<T> Inbox<T> {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { items: Vec::new(), closed: false }), consumer: AtomicWaker::new() }
+        let state = State { items: Vec::new(), since: None, closed: false };
+        Self { state: Mutex::new(state), consumer: AtomicWaker::new() }
     }
 
     /// Queues an item. `Err` gives it back when the queue is closed.
     pub(crate) fn push(&self, item: T) -> Result<(), T> {
+        self.push_in(item, |_| {})
+    }
+
+    /// Queues an item whose wait is measured. The clock is asked once for all that are taken together: for the first.
+    pub(crate) fn push_timed(&self, item: T, now: impl FnOnce() -> Instant) -> Result<(), T> {
+        self.push_in(item, |since| {
+            since.get_or_insert_with(now);
+        })
+    }
+
+    fn push_in(&self, item: T, note: impl FnOnce(&mut Option<Instant>)) -> Result<(), T> {
         let was_empty = {
             let mut state = lock(&self.state);
             if state.closed {
                 return Err(item);
             }
+            note(&mut state.since);
             state.items.push(item);
             state.items.len() == 1
         };
@@ -58,14 +74,15 @@ impl<T> Inbox<T> {
     }
 
     /// Moves everything into `taken`, which must be empty and gives its allocation in exchange. Ready when there is
-    /// something, or when the queue is closed.
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>, taken: &mut Vec<T>) -> Poll<()> {
+    /// something, or when the queue is closed: with the time since when the first of what is measured has waited.
+    pub(crate) fn poll_take(&self, cx: &mut Context<'_>, taken: &mut Vec<T>) -> Poll<Option<Instant>> {
         debug_assert!(taken.is_empty());
         // Register first: a push between the look and the registration would be lost otherwise.
         self.consumer.register(cx.waker());
         let mut state = lock(&self.state);
         std::mem::swap(&mut state.items, taken);
-        if taken.is_empty() && !state.closed { Poll::Pending } else { Poll::Ready(()) }
+        let since = state.since.take();
+        if taken.is_empty() && !state.closed { Poll::Pending } else { Poll::Ready(since) }
     }
 
     /// Waits for something to take. `false` when the queue is closed; what is still queued is then for
@@ -103,6 +120,22 @@ mod tests {
             }
         }
         producers.into_iter().for_each(|producer| producer.join().unwrap());
+    }
+
+    #[test]
+    fn the_clock_is_asked_once_for_all_that_are_taken_together() {
+        let inbox = Inbox::new();
+        let start = Instant::now();
+        let at = |ms| start + std::time::Duration::from_millis(ms);
+        let take = || block_on(poll_fn(|cx| inbox.poll_take(cx, &mut Vec::new())));
+        inbox.push(0).unwrap();
+        inbox.push_timed(1, || at(1)).unwrap();
+        inbox.push_timed(2, || panic!("the clock was asked twice")).unwrap();
+        assert_eq!(take(), Some(at(1)));
+        inbox.push(3).unwrap();
+        assert_eq!(take(), None);
+        inbox.push_timed(4, || at(4)).unwrap();
+        assert_eq!(take(), Some(at(4)));
     }
 
     #[test]

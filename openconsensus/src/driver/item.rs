@@ -15,6 +15,7 @@ use crate::runtime::SnapshotStream;
 use crate::type_config::TypeConfig;
 
 use super::limit::Permit;
+use super::stages::ApplyTiming;
 use super::waiters::Waiter;
 
 /// Something for the core loop.
@@ -32,7 +33,7 @@ pub(crate) enum Item<C: TypeConfig> {
     /// A request that is rare: boxed, so that the others are small.
     Request(Box<Request<C>>),
     /// The state machine has applied everything up to this entry.
-    Applied { last: LogId },
+    Applied { last: LogId, timing: ApplyTiming },
     /// Another entry than this one, for which somebody waits, was applied at its index.
     Superseded { entry: LogId },
     /// The installation of a snapshot has ended.

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::io;
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
+use std::time::Instant;
 
 use anyerror::AnyError;
 
@@ -11,9 +12,12 @@ use crate::engine::{LogWrite, WriteId};
 use crate::entries::Entries;
 use crate::entry::{HardState, Index, LogId};
 use crate::error::Fatal;
+use crate::metrics::DiskTimes;
 use crate::storage::RaftLogStorage;
 use crate::type_config::TypeConfig;
 
+use super::shared::Clock;
+use super::stages::record;
 use super::sync::lock;
 
 /// Writes on their way from the core loop to the log loop, and completions on their way back.
@@ -26,12 +30,14 @@ pub(super) struct LogQueue<C: TypeConfig> {
 struct State<C: TypeConfig> {
     queued: Vec<LogWrite<C>>,
     done: Option<WriteId>,
+    times: DiskTimes,
     closed: bool,
 }
 
 impl<C: TypeConfig> LogQueue<C> {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { queued: Vec::new(), done: None, closed: false }) })
+        let state = State { queued: Vec::new(), done: None, times: DiskTimes::default(), closed: false };
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     pub(super) fn push(&self, write: LogWrite<C>) {
@@ -64,13 +70,22 @@ impl<C: TypeConfig> LogQueue<C> {
         .await
     }
 
+    /// How long the calls of the storage have taken.
+    pub(super) fn times(&self) -> DiskTimes {
+        lock(&self.state).times.clone()
+    }
+
     fn set_done(&self, last: WriteId) {
         lock(&self.state).done = Some(last);
     }
 }
 
 /// Carries out what is queued until the queue is closed. Must not be dropped before it ends unless the node crashes.
-pub(super) async fn log_loop<C, L>(mut log: L, queue: Arc<LogQueue<C>>) -> Result<(), Fatal>
+pub(super) async fn log_loop<C, L>(
+    mut log: L,
+    queue: Arc<LogQueue<C>>,
+    clock: Arc<dyn Clock>,
+) -> Result<(), Fatal>
 where
     C: TypeConfig,
     L: RaftLogStorage<C>,
@@ -81,10 +96,12 @@ where
             return Ok(());
         };
         for call in plan(writes) {
-            let what = call.describe();
+            let kind = call.kind();
+            let began = clock.now();
             call.carry_out(&mut log)
                 .await
-                .map_err(|error| Fatal::LogStorage(AnyError::new(&error).add_context(|| what)))?;
+                .map_err(|error| Fatal::LogStorage(AnyError::new(&error).add_context(|| kind.describe())))?;
+            kind.count(&mut lock(&queue.state).times, began, clock.now());
         }
         queue.set_done(last);
     }
@@ -143,14 +160,51 @@ impl<C: TypeConfig> Call<C> {
         }
     }
 
+    fn kind(&self) -> CallKind {
+        match self {
+            Self::SaveHardState(_) => CallKind::SaveHardState,
+            Self::Truncate(_) => CallKind::Truncate,
+            Self::Append { parts, .. } => CallKind::Append {
+                entries: parts.iter().map(|part| part.len() as u64).sum(),
+                bytes: parts.iter().map(Entries::size_bytes).sum(),
+            },
+            Self::Purge(_) => CallKind::Purge,
+        }
+    }
+}
+
+/// What is remembered of a call while it is carried out.
+enum CallKind {
+    SaveHardState,
+    Truncate,
+    Append { entries: u64, bytes: u64 },
+    Purge,
+}
+
+impl CallKind {
     /// What it does, for the error message.
     fn describe(&self) -> &'static str {
         match self {
-            Self::SaveHardState(_) => "while saving the hard state",
-            Self::Truncate(_) => "while truncating the log",
+            Self::SaveHardState => "while saving the hard state",
+            Self::Truncate => "while truncating the log",
             Self::Append { .. } => "while appending entries",
-            Self::Purge(_) => "while purging the log",
+            Self::Purge => "while purging the log",
         }
+    }
+
+    /// It was carried out from `began` to `ended`.
+    fn count(&self, times: &mut DiskTimes, began: Instant, ended: Instant) {
+        let time = match self {
+            Self::SaveHardState => &mut times.save_hard_state,
+            Self::Truncate => &mut times.truncate,
+            Self::Append { entries, bytes } => {
+                Arc::make_mut(&mut times.append_entries).record(*entries);
+                Arc::make_mut(&mut times.append_bytes).record(*bytes);
+                &mut times.append
+            }
+            Self::Purge => &mut times.purge,
+        };
+        record(time, began, ended, 1);
     }
 }
 
@@ -159,7 +213,7 @@ mod tests {
     use futures::executor::block_on;
 
     use super::*;
-    use crate::driver::fakes::{FakeLog, entries};
+    use crate::driver::fakes::{FakeLog, FakeRuntime, entries};
     use crate::testing::U64;
 
     fn write(id: u64) -> LogWrite<U64> {
@@ -181,7 +235,7 @@ mod tests {
     fn run(log: FakeLog, writes: Vec<LogWrite<U64>>) -> (Result<(), Fatal>, Vec<String>, Option<u64>) {
         let queue = LogQueue::new();
         writes.into_iter().for_each(|write| queue.push(write));
-        let mut running = Box::pin(log_loop(log.clone(), queue.clone()));
+        let mut running = Box::pin(log_loop(log.clone(), queue.clone(), Arc::new(FakeRuntime::new())));
         let first = futures::FutureExt::now_or_never(running.as_mut());
         queue.close();
         let result = first.unwrap_or_else(|| block_on(running));

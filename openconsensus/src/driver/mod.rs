@@ -32,6 +32,7 @@ mod recover;
 mod requests;
 mod shared;
 mod snapshot;
+mod stages;
 mod streams;
 mod sync;
 mod waiters;
@@ -177,7 +178,8 @@ async fn core_task<C, R, N, L>(
     L: RaftLogStorage<C>,
 {
     {
-        let mut log = pin!(log_to_its_end(log, log_queue.clone()));
+        let clock = core.shared().clock.clone();
+        let mut log = pin!(log_to_its_end(log, log_queue.clone(), clock));
         let end = poll_fn(|cx| poll_joined(&mut core, log.as_mut(), &log_queue, cx)).await;
         match end {
             End::Stopped | End::CorePanicked => {}
@@ -203,8 +205,12 @@ enum End {
 }
 
 /// Runs the log loop, and says why it has ended.
-async fn log_to_its_end<C: TypeConfig, L: RaftLogStorage<C>>(log: L, queue: Arc<LogQueue<C>>) -> Fatal {
-    match AssertUnwindSafe(log_loop(log, queue)).catch_unwind().await {
+async fn log_to_its_end<C: TypeConfig, L: RaftLogStorage<C>>(
+    log: L,
+    queue: Arc<LogQueue<C>>,
+    clock: Arc<dyn Clock>,
+) -> Fatal {
+    match AssertUnwindSafe(log_loop(log, queue, clock)).catch_unwind().await {
         Ok(Ok(())) => Fatal::Stopped,
         Ok(Err(fatal)) => fatal,
         Err(panic) => Fatal::Panicked(panic_text(&*panic)),

@@ -1,12 +1,17 @@
-//! When metrics are published: changes of leadership at once, all others at most every few milliseconds.
+//! Puts metrics together, and publishes them: changes of leadership at once, all others at most every few milliseconds.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::entry::{LogId, Term};
-use crate::metrics::{RaftMetrics, RoleName};
-use crate::raft::Watch;
+use crate::metrics::{Histograms, RaftMetrics, RoleName};
 use crate::type_config::TypeConfig;
+
+use super::log_loop::LogQueue;
+use super::requests::Requests;
+use super::shared::Shared;
+use super::stages::Stages;
 
 /// Publishes the metrics of an engine.
 pub(super) struct Publisher<C: TypeConfig> {
@@ -16,6 +21,29 @@ pub(super) struct Publisher<C: TypeConfig> {
     not_before: Option<Instant>,
     /// Something has changed since the last publication.
     is_behind: bool,
+}
+
+/// Everything that metrics are put together from.
+pub(super) struct Sources<'a, C: TypeConfig> {
+    pub(super) engine: &'a Engine<C>,
+    pub(super) stages: &'a Stages,
+    pub(super) requests: &'a Requests<C>,
+    pub(super) log: &'a LogQueue<C>,
+    pub(super) shared: &'a Shared<C>,
+}
+
+impl<C: TypeConfig> Sources<'_, C> {
+    fn metrics(&self, now: Instant) -> RaftMetrics<C> {
+        let mut writes = self.stages.write_times();
+        writes.admission = self.shared.admission_times();
+        let histograms = Histograms {
+            writes,
+            reads: self.requests.read_times(),
+            disk: self.log.times(),
+            apply: self.stages.apply_times(),
+        };
+        RaftMetrics { histograms: Arc::new(histograms), ..self.engine.metrics(now) }
+    }
 }
 
 /// What is published at once when it changes.
@@ -49,31 +77,31 @@ impl<C: TypeConfig> Publisher<C> {
     }
 
     /// Something has changed: publishes it at once if it is vital.
-    pub(super) fn look(&mut self, now: Instant, engine: &Engine<C>, watch: &Watch<C>) {
+    pub(super) fn look(&mut self, now: Instant, sources: &Sources<'_, C>) {
         self.is_behind = true;
-        let vital = Vital::of(engine);
+        let vital = Vital::of(sources.engine);
         if vital != self.vital {
-            let metrics = engine.metrics(now);
+            let metrics = sources.metrics(now);
             trace_changes(&self.vital, &vital, &metrics);
             self.vital = vital;
-            self.publish_metrics(now, metrics, watch);
+            self.publish_metrics(now, metrics, sources.shared);
         }
     }
 
     /// Publishes what has changed, if the last publication is long enough ago.
-    pub(super) fn publish_if_due(&mut self, now: Instant, engine: &Engine<C>, watch: &Watch<C>) {
+    pub(super) fn publish_if_due(&mut self, now: Instant, sources: &Sources<'_, C>) {
         if self.is_behind && self.not_before.is_none_or(|not_before| not_before <= now) {
-            self.publish(now, engine, watch);
+            self.publish(now, sources);
         }
     }
 
     /// Publishes what there is.
-    pub(super) fn publish(&mut self, now: Instant, engine: &Engine<C>, watch: &Watch<C>) {
-        self.publish_metrics(now, engine.metrics(now), watch);
+    pub(super) fn publish(&mut self, now: Instant, sources: &Sources<'_, C>) {
+        self.publish_metrics(now, sources.metrics(now), sources.shared);
     }
 
-    fn publish_metrics(&mut self, now: Instant, metrics: RaftMetrics<C>, watch: &Watch<C>) {
-        watch.publish(metrics);
+    fn publish_metrics(&mut self, now: Instant, metrics: RaftMetrics<C>, shared: &Shared<C>) {
+        shared.watch.publish(metrics);
         self.is_behind = false;
         self.not_before = Some(now + self.interval);
     }

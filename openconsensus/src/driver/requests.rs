@@ -12,18 +12,27 @@ use crate::error::{
     WriteError,
 };
 use crate::message::{InstallSnapshotResponse, SnapshotMeta};
+use crate::metrics::ReadTimes;
 use crate::runtime::SnapshotStream;
 use crate::type_config::TypeConfig;
 
 use super::item::Reader;
+use super::stages::record;
 use super::waiters::{Batch, Waiter};
+
+/// Readers who have asked in one turn.
+pub(super) struct Readers<C: TypeConfig> {
+    pub(super) readers: Vec<Reader<C>>,
+    /// When the first of them has asked.
+    pub(super) since: Instant,
+}
 
 /// Who waits for the reply to one request.
 pub(super) enum Asker<C: TypeConfig> {
-    /// All writers whose commands were handed over in one turn.
-    Write(VecDeque<Waiter<C>>),
+    /// All writers whose commands were handed over in one turn, and when the first of them has asked.
+    Write(VecDeque<Waiter<C>>, Instant),
     /// All readers of one turn.
-    Read(Vec<Reader<C>>),
+    Read(Readers<C>),
     Initialize(oneshot::Sender<Result<(), InitializeError<C>>>),
     ChangeMembership(oneshot::Sender<Result<LogId, ChangeMembershipError<C>>>),
     TransferLeadership(oneshot::Sender<Result<C::NodeId, TransferError<C>>>),
@@ -40,11 +49,13 @@ pub(super) struct Requests<C: TypeConfig> {
     last: RequestId,
     askers: BTreeMap<RequestId, Asker<C>>,
     /// Readers whose index is known and not applied yet, by that index and the request that they came with.
-    readers: BTreeMap<(Index, RequestId), Vec<Reader<C>>>,
+    readers: BTreeMap<(Index, RequestId), Readers<C>>,
     /// Until when they wait, in the order in which they began to. The first one is still waiting.
     deadlines: VecDeque<(Instant, (Index, RequestId))>,
     /// Entries up to here are applied.
     applied: Index,
+    /// How long readers have waited that were served.
+    read_times: ReadTimes,
 }
 
 impl<C: TypeConfig> Requests<C> {
@@ -55,7 +66,13 @@ impl<C: TypeConfig> Requests<C> {
             readers: BTreeMap::new(),
             deadlines: VecDeque::new(),
             applied,
+            read_times: ReadTimes::default(),
         }
+    }
+
+    /// How long reads have taken.
+    pub(super) fn read_times(&self) -> ReadTimes {
+        self.read_times.clone()
     }
 
     /// Names a new request.
@@ -70,7 +87,7 @@ impl<C: TypeConfig> Requests<C> {
         match self.askers.get_mut(&request) {
             Some(Asker::InstallSnapshot { data, .. }) => data.take(),
             Some(
-                Asker::Write(_)
+                Asker::Write(..)
                 | Asker::Read(_)
                 | Asker::Initialize(_)
                 | Asker::ChangeMembership(_)
@@ -81,7 +98,8 @@ impl<C: TypeConfig> Requests<C> {
         }
     }
 
-    /// Passes a reply on. Commands that were appended are returned: they wait for their entries now. Readers whose index
+    /// Passes a reply on. Commands that were appended are returned, with the time of the first one's call: they wait for
+    /// their entries now. Readers whose index
     /// is not applied yet wait for that until `read_deadline`.
     ///
     /// Who does not listen any more does not want to know, so a failed send is no error.
@@ -89,23 +107,26 @@ impl<C: TypeConfig> Requests<C> {
         &mut self,
         request: RequestId,
         reply: Reply<C>,
+        now: Instant,
         read_deadline: Instant,
-    ) -> Option<Batch<C>> {
+    ) -> Option<(Batch<C>, Instant)> {
         let Some(asker) = self.askers.remove(&request) else {
             panic!("the engine has answered {request:?} twice, or nobody has asked: {reply:?}");
         };
         match (asker, reply) {
-            (Asker::Write(waiters), Reply::Appended { first }) => return Some(Batch::new(first, waiters)),
-            (Asker::Write(waiters), Reply::NotLeader { leader }) => refuse(waiters, leader),
+            (Asker::Write(waiters, asked), Reply::Appended { first }) => {
+                return Some((Batch::new(first, waiters), asked));
+            }
+            (Asker::Write(waiters, _), Reply::NotLeader { leader }) => refuse(waiters, leader),
             (Asker::Read(readers), Reply::ReadReady { index }) if index <= self.applied => {
-                readers.into_iter().for_each(|reader| reader.answer(Ok(self.applied)));
+                self.serve(readers, now);
             }
             (Asker::Read(readers), Reply::ReadReady { index }) => {
                 self.readers.insert((index, request), readers);
                 self.deadlines.push_back((read_deadline, (index, request)));
             }
             (Asker::Read(readers), Reply::ReadFailed { leader }) => {
-                for reader in readers {
+                for reader in readers.readers {
                     reader.answer(Err(ReadError::NotConfirmed { leader: leader.clone() }));
                 }
             }
@@ -129,13 +150,19 @@ impl<C: TypeConfig> Requests<C> {
         None
     }
 
+    fn serve(&mut self, Readers { readers, since }: Readers<C>, now: Instant) {
+        record(&mut self.read_times.by_round, since, now, readers.len() as u64);
+        readers.into_iter().for_each(|reader| reader.answer(Ok(self.applied)));
+    }
+
     /// The state machine has come to `applied`: readers that have waited for it may read.
-    pub(super) fn applied(&mut self, applied: Index) {
+    pub(super) fn applied(&mut self, now: Instant, applied: Index) {
         self.applied = applied;
         while let Some(first) = self.readers.first_entry()
             && first.key().0 <= applied
         {
-            first.remove().into_iter().for_each(|reader| reader.answer(Ok(applied)));
+            let readers = first.remove();
+            self.serve(readers, now);
         }
         self.forget_deadlines();
     }
@@ -152,7 +179,7 @@ impl<C: TypeConfig> Requests<C> {
         {
             self.deadlines.pop_front();
             let (needed, applied) = (key.0, self.applied);
-            for reader in self.readers.remove(&key).into_iter().flatten() {
+            for reader in self.readers.remove(&key).into_iter().flat_map(|waiting| waiting.readers) {
                 reader.answer(Err(ReadError::Behind { needed, applied }));
             }
         }
@@ -173,7 +200,7 @@ impl<C: TypeConfig> Requests<C> {
         for (_, asker) in std::mem::take(&mut self.askers) {
             let reason = reason.clone();
             match asker {
-                Asker::Write(waiters) => {
+                Asker::Write(waiters, _) => {
                     waiters.into_iter().for_each(|waiter| waiter.fail(WriteError::Fatal(reason.clone())));
                 }
                 Asker::Read(readers) => fail_readers(readers, &reason),
@@ -192,7 +219,7 @@ impl<C: TypeConfig> Requests<C> {
     /// The node has panicked: whether commands that were handed to the engine have been appended nobody can tell, so
     /// their writers are dropped, which says that the outcome is unknown.
     pub(super) fn forget_writers(&mut self) {
-        self.askers.retain(|_, asker| !matches!(asker, Asker::Write(_)));
+        self.askers.retain(|_, asker| !matches!(asker, Asker::Write(..)));
     }
 }
 
@@ -202,8 +229,8 @@ fn refuse<C: TypeConfig>(waiters: VecDeque<Waiter<C>>, leader: Option<LeaderHint
     }
 }
 
-fn fail_readers<C: TypeConfig>(readers: Vec<Reader<C>>, reason: &Fatal) {
-    for reader in readers {
+fn fail_readers<C: TypeConfig>(readers: Readers<C>, reason: &Fatal) {
+    for reader in readers.readers {
         reader.answer(Err(reason.clone().into()));
     }
 }
@@ -221,8 +248,8 @@ mod tests {
 
     fn ask_to_read(requests: &mut Requests<U64>, index: Index, deadline: Instant) -> ReadReply {
         let (reply, receiver) = oneshot::channel();
-        let request = requests.add(Asker::Read(vec![Reader(reply)]));
-        assert!(requests.answer(request, Reply::ReadReady { index }, deadline).is_none());
+        let request = requests.add(Asker::Read(Readers { readers: vec![Reader(reply)], since: deadline }));
+        assert!(requests.answer(request, Reply::ReadReady { index }, deadline, deadline).is_none());
         receiver
     }
 
@@ -233,9 +260,9 @@ mod tests {
         assert_eq!(block_on(ask_to_read(&mut requests, 3, now)), Ok(Ok(3)));
         let mut fifth = ask_to_read(&mut requests, 5, now);
         let mut seventh = ask_to_read(&mut requests, 7, now);
-        requests.applied(4);
+        requests.applied(now, 4);
         assert_eq!(fifth.try_recv(), Ok(None));
-        requests.applied(6);
+        requests.applied(now, 6);
         assert_eq!(fifth.try_recv(), Ok(Some(Ok(6))));
         assert_eq!(seventh.try_recv(), Ok(None));
         requests.fail(&Fatal::Stopped);
@@ -254,7 +281,7 @@ mod tests {
         requests.expire(now);
         assert_eq!(block_on(ninth), Ok(Err(ReadError::Behind { needed: 9, applied: 3 })));
         assert_eq!(requests.next_deadline(), Some(later));
-        requests.applied(5);
+        requests.applied(now, 5);
         assert_eq!(fifth.try_recv(), Ok(Some(Ok(5))));
         assert_eq!(requests.next_deadline(), Some(later));
         requests.expire(later);
@@ -266,7 +293,7 @@ mod tests {
     fn a_stop_answers_everybody_who_waits_for_a_reply() {
         let mut requests = Requests::<U64>::new(0);
         let (waiter, write) = super::super::waiters::tests::one();
-        requests.add(Asker::Write(VecDeque::from([waiter])));
+        requests.add(Asker::Write(VecDeque::from([waiter]), start()));
         let (reply, snapshot) = oneshot::channel();
         requests.add(Asker::BuildSnapshot(reply));
         requests.fail(&Fatal::Stopped);

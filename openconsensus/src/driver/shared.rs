@@ -1,18 +1,22 @@
 //! What the handle and the loops of one node share.
 
-use std::sync::{Arc, OnceLock};
+use std::pin::pin;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::task::Poll;
 use std::time::Instant;
 
 use crate::config::ValidConfig;
 use crate::error::Fatal;
+use crate::metrics::Histogram;
 use crate::raft::Watch;
 use crate::runtime::{AsyncRuntime, BoxTimer, MaybeSend, MaybeSync};
 use crate::type_config::TypeConfig;
 
 use super::inbox::Inbox;
 use super::item::Item;
-use super::limit::Limit;
-use super::sync::Tasks;
+use super::limit::{Limit, Permit};
+use super::stages::record;
+use super::sync::{Tasks, lock};
 
 /// Shared by the handle and the loops. It does not keep the node alive: the loops end when `fatal` is set.
 pub(crate) struct Shared<C: TypeConfig> {
@@ -27,6 +31,8 @@ pub(crate) struct Shared<C: TypeConfig> {
     pub(crate) watch: Arc<Watch<C>>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Arc<Tasks>,
+    /// How long callers have waited for admission. Only those who had to wait come here.
+    admission: Mutex<Arc<Histogram>>,
     fatal: OnceLock<Fatal>,
 }
 
@@ -46,8 +52,25 @@ impl<C: TypeConfig> Shared<C> {
             watch,
             clock,
             tasks: Arc::default(),
+            admission: Mutex::default(),
             fatal: OnceLock::new(),
         })
+    }
+
+    /// Waits until `bytes` of commands are admitted. `None` when the node stops.
+    pub(crate) async fn admit(&self, bytes: u64) -> Option<Permit> {
+        let mut permit = pin!(self.writes.acquire(bytes));
+        if let Poll::Ready(permit) = futures::poll!(permit.as_mut()) {
+            return permit;
+        }
+        let began = self.clock.now();
+        let permit = permit.await;
+        record(&mut lock(&self.admission), began, self.clock.now(), 1);
+        permit
+    }
+
+    pub(crate) fn admission_times(&self) -> Arc<Histogram> {
+        lock(&self.admission).clone()
     }
 
     /// Stops the node for good. The first reason stays; later ones are ignored.

@@ -467,3 +467,4 @@ fn a_shutdown_waits_for_the_append_that_is_under_way() {
 }
 
 mod known_bugs;
+mod times;

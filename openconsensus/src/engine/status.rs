@@ -47,6 +47,16 @@ impl<C: TypeConfig> Engine<C> {
         self.log.last()
     }
 
+    /// Entries up to here are durable on this node.
+    pub fn stable(&self) -> Index {
+        self.log.stable()
+    }
+
+    /// The term in which this node leads, if it does.
+    pub fn leading_term(&self) -> Option<Term> {
+        matches!(self.role, Role::Leader(_)).then_some(self.term)
+    }
+
     /// Entries up to here are known to be committed.
     pub fn committed(&self) -> Index {
         self.log.committed()

@@ -99,7 +99,7 @@ impl<C: TypeConfig> Raft<C> {
         let permit = self.admit(admitted_bytes::<C>(&command)).await?;
         let (reply, response) = oneshot::channel();
         let waiter = Waiter::One { reply, permit };
-        self.push(Item::Write { command, waiter })?;
+        self.push_timed(Item::Write { command, waiter })?;
         response.await.unwrap_or(Err(WriteError::Unknown { log_id: UNKNOWN_ENTRY }))
     }
 
@@ -167,7 +167,7 @@ impl<C: TypeConfig> Raft<C> {
         let permit = self.admit(bytes).await?;
         let (reply, responses) = oneshot::channel();
         let waiter = Waiter::many(commands.len(), reply, permit);
-        self.push(Item::WriteMany { commands, waiter })?;
+        self.push_timed(Item::WriteMany { commands, waiter })?;
         responses.await.unwrap_or(Err(WriteError::Unknown { log_id: UNKNOWN_ENTRY }))
     }
 
@@ -177,11 +177,17 @@ impl<C: TypeConfig> Raft<C> {
     }
 
     async fn admit(&self, bytes: u64) -> Result<Permit, Fatal> {
-        self.shared().writes.acquire(bytes).await.ok_or_else(|| self.shared().reason())
+        self.shared().admit(bytes).await.ok_or_else(|| self.shared().reason())
     }
 
     fn push(&self, item: Item<C>) -> Result<(), Fatal> {
         self.shared().inbox.push(item).map_err(|_refused| self.shared().reason())
+    }
+
+    /// For what is measured from the call on.
+    fn push_timed(&self, item: Item<C>) -> Result<(), Fatal> {
+        let shared = self.shared();
+        shared.inbox.push_timed(item, || shared.clock.now()).map_err(|_refused| shared.reason())
     }
 
     /// Waits until this node may be read from linearizably: after it the state machine of this node contains every
@@ -197,7 +203,7 @@ impl<C: TypeConfig> Raft<C> {
     /// safe to retry.
     pub async fn read(&self) -> Result<Index, ReadError<C>> {
         let (reply, index) = oneshot::channel();
-        self.push(Item::Read { reader: Reader(reply) })?;
+        self.push_timed(Item::Read { reader: Reader(reply) })?;
         index.await.unwrap_or_else(|_| Err(self.shared().reason().into()))
     }
 

@@ -91,7 +91,7 @@ impl World {
 
     fn told(&self) -> Vec<String> {
         let describe = |item| match item {
-            Item::Applied { last } => format!("applied {last}"),
+            Item::Applied { last, .. } => format!("applied {last}"),
             Item::SnapshotInstalled { id, installed } => format!("installed {} {installed}", id.0),
             Item::Input(input) => match *input {
                 Input::SnapshotBuilt { meta, .. } => format!("built {}", meta.last),
