@@ -304,6 +304,21 @@ pub enum TransferError<C: TypeConfig> {
     Fatal(#[from] Fatal),
 }
 
+/// Why a node has not forgotten its leader.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum ForgetLeaderError {
+    /// This node leads itself. [`transfer_leadership`](crate::Raft::transfer_leadership) ends that gently.
+    #[error("this node leads; transfer leadership instead")]
+    Leading,
+    /// Leases are configured: the leader relies on not being forgotten before they have run out.
+    #[error("leases are configured, and a leader relies on not being forgotten before they run out")]
+    Leases,
+    /// The node has stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
 /// Why there is no new snapshot.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

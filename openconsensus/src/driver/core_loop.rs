@@ -253,6 +253,10 @@ where
                 let request = self.requests.add(Asker::TransferLeadership(reply));
                 Input::TransferLeadership { request, target }
             }
+            Request::ForgetLeader { reply } => {
+                let request = self.requests.add(Asker::ForgetLeader(reply));
+                Input::ForgetLeader { request }
+            }
             Request::BuildSnapshot { reply } => {
                 let request = self.requests.add(Asker::BuildSnapshot(reply));
                 Input::BuildSnapshot { request }

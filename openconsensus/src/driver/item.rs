@@ -7,7 +7,8 @@ use futures::channel::oneshot;
 use crate::engine::{Input, SnapshotId};
 use crate::entry::{Index, LogId};
 use crate::error::{
-    ChangeMembershipError, Fatal, InitializeError, ReadError, SnapshotError, TransferError, WriteError,
+    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, ReadError, SnapshotError,
+    TransferError, WriteError,
 };
 use crate::membership::MembershipChange;
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
@@ -74,6 +75,9 @@ pub(crate) enum Request<C: TypeConfig> {
         target: Option<C::NodeId>,
         reply: oneshot::Sender<Result<C::NodeId, TransferError<C>>>,
     },
+    ForgetLeader {
+        reply: oneshot::Sender<Result<(), ForgetLeaderError>>,
+    },
     BuildSnapshot {
         reply: oneshot::Sender<Result<SnapshotMeta<C>, SnapshotError>>,
     },
@@ -95,6 +99,7 @@ pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
             Request::Initialize { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
             Request::ChangeMembership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
             Request::TransferLeadership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
+            Request::ForgetLeader { reply } => drop(reply.send(Err(reason.clone().into()))),
             Request::BuildSnapshot { reply } => drop(reply.send(Err(reason.clone().into()))),
             Request::InstallSnapshot { reply, .. } => drop(reply.send(Err(reason.clone()))),
         },

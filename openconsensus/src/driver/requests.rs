@@ -8,8 +8,8 @@ use futures::channel::oneshot;
 use crate::engine::{Reply, RequestId};
 use crate::entry::{Index, LogId};
 use crate::error::{
-    ChangeMembershipError, Fatal, InitializeError, LeaderHint, ReadError, SnapshotError, TransferError,
-    WriteError,
+    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, LeaderHint, ReadError, SnapshotError,
+    TransferError, WriteError,
 };
 use crate::message::{InstallSnapshotResponse, SnapshotMeta};
 use crate::metrics::ReadTimes;
@@ -36,6 +36,7 @@ pub(super) enum Asker<C: TypeConfig> {
     Initialize(oneshot::Sender<Result<(), InitializeError<C>>>),
     ChangeMembership(oneshot::Sender<Result<LogId, ChangeMembershipError<C>>>),
     TransferLeadership(oneshot::Sender<Result<C::NodeId, TransferError<C>>>),
+    ForgetLeader(oneshot::Sender<Result<(), ForgetLeaderError>>),
     BuildSnapshot(oneshot::Sender<Result<SnapshotMeta<C>, SnapshotError>>),
     /// The stream stays here until the engine wants it to be installed.
     InstallSnapshot {
@@ -92,6 +93,7 @@ impl<C: TypeConfig> Requests<C> {
                 | Asker::Initialize(_)
                 | Asker::ChangeMembership(_)
                 | Asker::TransferLeadership(_)
+                | Asker::ForgetLeader(_)
                 | Asker::BuildSnapshot(_),
             )
             | None => None,
@@ -140,6 +142,8 @@ impl<C: TypeConfig> Requests<C> {
             }
             (Asker::TransferLeadership(asker), Reply::Transferred { leader }) => drop(asker.send(Ok(leader))),
             (Asker::TransferLeadership(asker), Reply::TransferFailed(error)) => drop(asker.send(Err(error))),
+            (Asker::ForgetLeader(asker), Reply::LeaderForgotten) => drop(asker.send(Ok(()))),
+            (Asker::ForgetLeader(asker), Reply::ForgetLeaderFailed(error)) => drop(asker.send(Err(error))),
             (Asker::BuildSnapshot(asker), Reply::SnapshotBuilt(meta)) => drop(asker.send(Ok(meta))),
             (Asker::BuildSnapshot(asker), Reply::SnapshotFailed(error)) => drop(asker.send(Err(error))),
             (Asker::InstallSnapshot { reply: asker, .. }, Reply::InstallFinished(response)) => {
@@ -207,6 +211,7 @@ impl<C: TypeConfig> Requests<C> {
                 Asker::Initialize(asker) => drop(asker.send(Err(reason.into()))),
                 Asker::ChangeMembership(asker) => drop(asker.send(Err(reason.into()))),
                 Asker::TransferLeadership(asker) => drop(asker.send(Err(reason.into()))),
+                Asker::ForgetLeader(asker) => drop(asker.send(Err(reason.into()))),
                 Asker::BuildSnapshot(asker) => drop(asker.send(Err(reason.into()))),
                 Asker::InstallSnapshot { reply: asker, .. } => drop(asker.send(Err(reason))),
             }

@@ -4,7 +4,9 @@ use std::ops::Range;
 
 use crate::entries::Entries;
 use crate::entry::{HardState, Index, LogId, Term};
-use crate::error::{ChangeMembershipError, InitializeError, LeaderHint, SnapshotError, TransferError};
+use crate::error::{
+    ChangeMembershipError, ForgetLeaderError, InitializeError, LeaderHint, SnapshotError, TransferError,
+};
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
 use crate::type_config::TypeConfig;
 
@@ -200,6 +202,10 @@ pub enum Reply<C: TypeConfig> {
     },
     /// It does not.
     TransferFailed(TransferError<C>),
+    /// No leader is known now, until one is heard.
+    LeaderForgotten,
+    /// The leader was not forgotten.
+    ForgetLeaderFailed(ForgetLeaderError),
     /// A snapshot was built.
     SnapshotBuilt(SnapshotMeta<C>),
     /// It was not.

@@ -4,12 +4,13 @@ use std::collections::BTreeSet;
 use std::time::Instant;
 
 use crate::entry::{LogId, Term};
+use crate::error::ForgetLeaderError;
 use crate::message::{Body, VoteKind};
 use crate::type_config::TypeConfig;
 
 use super::follower::Follower;
 use super::timer::Timer;
-use super::{Engine, Fingerprint, Role, millis};
+use super::{Engine, Fingerprint, Reply, RequestId, Role, millis};
 
 /// One attempt to be elected. A set of voters, not a number: an answer that comes twice counts once, and answers to
 /// another campaign count nothing.
@@ -46,15 +47,49 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn on_election_timeout(&mut self, now: Instant) {
         match self.role {
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
-                if self.is_electable(now) && !self.is_bound_against(self.id, now) {
+                let is_free = !self.elections_paused && !self.is_bound_against(self.id, now);
+                if is_free && self.is_electable(now) {
                     self.campaign(now);
                 } else {
-                    self.forget_leader();
-                    self.restart_election_timer(now);
+                    self.rest(now);
                 }
             }
             Role::Leader(_) => {}
         }
+    }
+
+    /// No election is to begin: whoever led is silent, and nobody is asked any more.
+    fn rest(&mut self, now: Instant) {
+        match &mut self.role {
+            Role::Follower(follower) => {
+                follower.leader = None;
+                self.restart_election_timer(now);
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => self.become_follower(now, self.term, None),
+            Role::Leader(_) => {}
+        }
+    }
+
+    /// A campaign for votes may still be won: its term is spent already. Pre-votes have cost nothing.
+    pub(super) fn on_pause_elections(&mut self, now: Instant, paused: bool) {
+        self.elections_paused = paused;
+        if paused && matches!(self.role, Role::PreCandidate(_)) {
+            self.rest(now);
+        }
+    }
+
+    /// Stickiness (thesis 4.2.3) is over with the knowledge of who leads.
+    pub(super) fn on_forget_leader(&mut self, request: RequestId) {
+        let reply = match &mut self.role {
+            Role::Follower(follower) => {
+                follower.leader = None;
+                follower.contact = None;
+                Reply::LeaderForgotten
+            }
+            Role::PreCandidate(_) | Role::Candidate(_) => Reply::LeaderForgotten,
+            Role::Leader(_) => Reply::ForgetLeaderFailed(ForgetLeaderError::Leading),
+        };
+        self.reply(request, reply);
     }
 
     pub(super) fn on_campaign(&mut self, now: Instant) {
@@ -274,11 +309,5 @@ impl<C: TypeConfig> Engine<C> {
             self.end_leadership();
         }
         self.requeue_forwarded_reads();
-    }
-
-    fn forget_leader(&mut self) {
-        if let Role::Follower(follower) = &mut self.role {
-            follower.leader = None;
-        }
     }
 }

@@ -36,6 +36,9 @@ impl<C: TypeConfig> Engine<C> {
             Input::TransferLeadership { request, .. } => {
                 (request, Reply::TransferFailed(crate::TransferError::NotLeader { leader }))
             }
+            Input::ForgetLeader { request } => {
+                (request, Reply::ForgetLeaderFailed(crate::ForgetLeaderError::Fatal(crate::Fatal::Stopped)))
+            }
             Input::BuildSnapshot { request } => {
                 (request, Reply::SnapshotFailed(crate::SnapshotError::Fatal(crate::Fatal::Stopped)))
             }
@@ -44,6 +47,8 @@ impl<C: TypeConfig> Engine<C> {
             | Input::Receive { .. }
             | Input::Campaign
             | Input::ClockJumped
+            | Input::PauseElections { .. }
+            | Input::PauseHeartbeats { .. }
             | Input::Unreachable { .. }
             | Input::Persisted { .. }
             | Input::StorageFailed

@@ -117,6 +117,8 @@ where
             next_number,
             counters: _,
             effects,
+            elections_paused,
+            heartbeats_paused,
             failed,
         } = engine;
         assert!(
@@ -124,7 +126,7 @@ where
             "the effects of node {id} have not been taken: {effects:?}"
         );
         self.node(*id);
-        self.value((term, next_number, failed));
+        self.value((term, next_number, elections_paused, heartbeats_paused, failed));
         self.value(initializing.map(|(request, write)| (request, writes.distance(write))));
         self.node_or_none(*voted_for);
         match role {

@@ -83,6 +83,23 @@ pub enum Input<C: TypeConfig> {
     /// [`election_timeout_ms_min`](crate::Config::election_timeout_ms_min) in all, within twice that timeout, may go
     /// unnoticed.
     ClockJumped,
+    /// Start no elections on its own from now on, or start them again. Votes, campaigns that are asked for and transfers
+    /// are not concerned.
+    PauseElections {
+        /// Whether to pause.
+        paused: bool,
+    },
+    /// Send no periodic heartbeats while leading from now on, or send them again. Reads still have rounds of their own.
+    PauseHeartbeats {
+        /// Whether to pause.
+        paused: bool,
+    },
+    /// Forget who leads, so that another may be voted for at once. Answered by `LeaderForgotten` or
+    /// `ForgetLeaderFailed`.
+    ForgetLeader {
+        /// Names the request.
+        request: RequestId,
+    },
     /// The network cannot reach this peer.
     Unreachable {
         /// The peer.

@@ -236,7 +236,11 @@ impl<C: TypeConfig> Engine<C> {
             tracing::warn!(node = %self.id, term = self.term, "the log storage hangs: leadership is given up");
             return self.become_follower(now, self.term, None);
         }
-        self.send_heartbeats(now);
+        if self.heartbeats_paused {
+            self.timers.set(Timer::Heartbeat, now + millis(self.config.heartbeat_interval_ms));
+        } else {
+            self.send_heartbeats(now);
+        }
         self.repeat_transfer();
     }
 

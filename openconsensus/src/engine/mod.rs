@@ -171,6 +171,10 @@ pub struct Engine<C: TypeConfig> {
     next_number: u64,
     counters: Counters,
     effects: Effects<C>,
+    /// An operator wants this node to start no elections on its own.
+    elections_paused: bool,
+    /// An operator wants this node to send no periodic heartbeats.
+    heartbeats_paused: bool,
     /// The log storage has failed: nothing is said any more.
     failed: bool,
 }
@@ -216,6 +220,8 @@ impl<C: TypeConfig> Engine<C> {
             next_number,
             counters: Counters::default(),
             effects: Effects { state_changed: true, ..Effects::default() },
+            elections_paused: false,
+            heartbeats_paused: false,
             failed: false,
         };
         engine.restart_election_timer(now);
@@ -252,6 +258,9 @@ impl<C: TypeConfig> Engine<C> {
             Input::TransferLeadership { request, target } => self.on_transfer(now, request, target),
             Input::Campaign => self.on_campaign(now),
             Input::ClockJumped => self.on_clock_jump(),
+            Input::PauseElections { paused } => self.on_pause_elections(now, paused),
+            Input::PauseHeartbeats { paused } => self.heartbeats_paused = paused,
+            Input::ForgetLeader { request } => self.on_forget_leader(request),
             Input::Unreachable { peer } => self.on_unreachable(peer),
             Input::Persisted { write } => self.on_persisted(now, write),
             Input::StorageFailed => self.on_storage_failed(now),

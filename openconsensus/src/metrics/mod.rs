@@ -133,6 +133,15 @@ pub struct RaftMetrics<C: TypeConfig> {
     /// For how many milliseconds more this leader may answer reads by its lease, at most
     /// [`election_timeout_ms_min`](crate::Config::election_timeout_ms_min); `None` when it may not, and on other nodes.
     pub lease_ms: Option<u64>,
+    /// Whether this node starts no elections on its own, see [`Raft::pause_elections`](crate::Raft::pause_elections).
+    pub elections_paused: bool,
+    /// Whether this node sends no periodic heartbeats, see
+    /// [`Raft::pause_heartbeats`](crate::Raft::pause_heartbeats).
+    pub heartbeats_paused: bool,
+    /// Whether a write to the log storage has taken longer than
+    /// [`write_stall_timeout_ms`](crate::Config::write_stall_timeout_ms) and has not ended: this node neither leads nor
+    /// campaigns until it has.
+    pub disk_stalled: bool,
     /// Bytes of entries kept in memory.
     pub tail_bytes: u64,
     /// What has happened since start.

@@ -8,7 +8,9 @@ use futures::channel::oneshot;
 use crate::driver::{Item, Request};
 use crate::engine::Input;
 use crate::entry::LogId;
-use crate::error::{ChangeMembershipError, Fatal, InitializeError, SnapshotError, TransferError, WaitError};
+use crate::error::{
+    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, SnapshotError, TransferError, WaitError,
+};
 use crate::membership::MembershipChange;
 use crate::message::SnapshotMeta;
 use crate::metrics::{RaftMetrics, RoleName};
@@ -157,6 +159,52 @@ impl<C: TypeConfig> Raft<C> {
     /// Only when the node has stopped.
     pub fn campaign(&self) -> Result<(), Fatal> {
         self.push(Item::input(Input::Campaign))
+    }
+
+    /// Lets this node start no elections on its own (`true`), or start them again (`false`). Not remembered over a
+    /// restart; shown as [`elections_paused`](crate::RaftMetrics::elections_paused).
+    ///
+    /// Meanwhile it votes for others, follows and leads as before, and [`campaign`](Self::campaign) and a transfer of
+    /// leadership to it still work. A campaign for votes that is under way may still be won; one that has only asked for
+    /// pre-votes ends. Meant for maintenance of a node that should not become the leader. With all voters paused nobody
+    /// takes over from a leader that fails: the cluster stands still until one is resumed.
+    ///
+    /// # Errors
+    ///
+    /// Only when the node has stopped.
+    pub fn pause_elections(&self, paused: bool) -> Result<(), Fatal> {
+        self.push(Item::input(Input::PauseElections { paused }))
+    }
+
+    /// Lets this node send no periodic heartbeats while it leads (`true`), or send them again (`false`). Not remembered
+    /// over a restart; shown as [`heartbeats_paused`](crate::RaftMetrics::heartbeats_paused).
+    ///
+    /// Appends, commits and the rounds of heartbeats that reads need are still sent. A leader that has nothing to send
+    /// is not heard any more: its followers elect another after their election timeouts, and with
+    /// [`check_quorum`](crate::Config::check_quorum) it gives up its leadership by itself. Appends that are lost are not
+    /// sent again until the next heartbeat. Meant for tests, and for a leader that is to be given up without a
+    /// transfer.
+    ///
+    /// # Errors
+    ///
+    /// Only when the node has stopped.
+    pub fn pause_heartbeats(&self, paused: bool) -> Result<(), Fatal> {
+        self.push(Item::input(Input::PauseHeartbeats { paused }))
+    }
+
+    /// Lets this node forget who leads, so that it may vote for another at once: otherwise it refuses to, for
+    /// [`election_timeout_ms_min`](crate::Config::election_timeout_ms_min) since it last heard of its leader (thesis
+    /// 4.2.3). For operators who know better than timeouts that the leader is gone, followed by
+    /// [`campaign`](Self::campaign) on one of the others. What etcd/raft calls ForgetLeader.
+    ///
+    /// Term, vote and log stay as they are, and so does the time of its own next election. A leader that lives is known
+    /// again with its next message. On a node that knows of no leader nothing happens.
+    ///
+    /// # Errors
+    ///
+    /// [`ForgetLeaderError::Leading`] on the leader, and [`ForgetLeaderError::Leases`] where leases are configured.
+    pub async fn forget_leader(&self) -> Result<(), ForgetLeaderError> {
+        self.ask(|reply| Request::ForgetLeader { reply }).await?
     }
 
     /// Asks the core for something and waits for the answer.

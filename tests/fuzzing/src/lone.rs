@@ -80,6 +80,18 @@ pub(crate) fn run(input: &mut BytesIn<'_>) {
     }
 }
 
+/// What operators may ask of elections.
+fn operate(input: &mut BytesIn<'_>, request: RequestId) -> Input<Test> {
+    match input.below(8) {
+        0 => Input::PauseElections { paused: true },
+        1 => Input::PauseElections { paused: false },
+        2 => Input::PauseHeartbeats { paused: true },
+        3 => Input::PauseHeartbeats { paused: false },
+        4 => Input::ForgetLeader { request },
+        _ => Input::Campaign,
+    }
+}
+
 impl Lone {
     fn request(&mut self) -> RequestId {
         self.requests += 1;
@@ -95,7 +107,7 @@ impl Lone {
                 self.now += Duration::from_millis(input.below(256) * 2);
                 Some(Input::Timeout)
             }
-            12 => Some(Input::Campaign),
+            12 => Some(operate(input, request)),
             13 => Some(Input::Write { request, commands: (0..=input.below(3)).collect() }),
             14 => Some(Input::Read { request }),
             15 => Some(Input::ChangeMembership { request, change: change(input), expected: None }),

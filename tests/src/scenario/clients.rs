@@ -84,6 +84,33 @@ impl Stage {
         Ok(())
     }
 
+    pub(super) fn pause(&mut self, words: &mut Words<'_>) -> Result<()> {
+        self.set_paused(words, true)
+    }
+
+    pub(super) fn resume(&mut self, words: &mut Words<'_>) -> Result<()> {
+        self.set_paused(words, false)
+    }
+
+    fn set_paused(&mut self, words: &mut Words<'_>, paused: bool) -> Result<()> {
+        let id = self.living(words)?;
+        let input = match words.next("what is paused")? {
+            "elections" => Input::PauseElections { paused },
+            "heartbeats" => Input::PauseHeartbeats { paused },
+            other => return wrong(format!("`{other}` cannot be paused"), words.usage()),
+        };
+        self.cluster.step(id, input);
+        Ok(())
+    }
+
+    pub(super) fn forget_leader(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.living(words)?;
+        let request = self.cluster.request();
+        self.ask(request, format!("forget-leader {id}"));
+        self.cluster.step(id, Input::ForgetLeader { request });
+        Ok(())
+    }
+
     pub(super) fn compact(&mut self, words: &mut Words<'_>) -> Result<()> {
         let id = self.living(words)?;
         let request = self.cluster.build_snapshot(id);

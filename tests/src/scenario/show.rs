@@ -226,6 +226,8 @@ pub(super) fn reply(reply: &Reply<Test>) -> String {
         Reply::ChangeMembershipFailed(error) => format!("failed: {error}"),
         Reply::Transferred { leader } => format!("transferred, node {leader} leads"),
         Reply::TransferFailed(error) => format!("failed: {error}"),
+        Reply::LeaderForgotten => "no leader is known".to_string(),
+        Reply::ForgetLeaderFailed(error) => format!("refused: {error}"),
         Reply::SnapshotBuilt(meta) => {
             format!("built to {} with {}", id(meta.last), membership(&meta.membership.membership))
         }

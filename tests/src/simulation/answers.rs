@@ -41,6 +41,7 @@ enum Asked {
     },
     Snapshot,
     Initialize,
+    ForgetLeader,
 }
 
 /// A command that was appended and whose outcome is open.
@@ -152,6 +153,10 @@ impl Answers {
         self.ask(node, Asked::Initialize)
     }
 
+    pub(super) fn forget_leader(&mut self, node: u64) -> RequestId {
+        self.ask(node, Asked::ForgetLeader)
+    }
+
     /// The engine of `node` answers at `now_us` of its clock.
     pub(super) fn on_reply(
         &mut self,
@@ -206,6 +211,8 @@ impl Answers {
             }
             (Asked::Snapshot, Reply::SnapshotFailed(_))
             | (Asked::Initialize, Reply::Initialized | Reply::InitializeFailed(_)) => {}
+            (Asked::ForgetLeader, Reply::LeaderForgotten) => coverage.add(Count::LeadersForgotten),
+            (Asked::ForgetLeader, Reply::ForgetLeaderFailed(_)) => coverage.add(Count::LeadersKept),
             (asked, reply) => panic!("node {node} answers {asked:?} with {reply:?}"),
         }
     }
@@ -314,7 +321,11 @@ impl Answers {
                     }
                 }
                 Asked::Read { .. } => coverage.add(Count::ReadsFailed),
-                Asked::Change | Asked::Transfer { .. } | Asked::Snapshot | Asked::Initialize => {}
+                Asked::Change
+                | Asked::Transfer { .. }
+                | Asked::Snapshot
+                | Asked::Initialize
+                | Asked::ForgetLeader => {}
             }
         }
     }

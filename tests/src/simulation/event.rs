@@ -73,6 +73,12 @@ pub(super) enum Happening {
     BuildSnapshot { node: u64 },
     /// Somebody asks the node to campaign.
     Campaign { node: u64 },
+    /// Somebody wants the node to start no elections, or to start them again.
+    PauseElections { node: u64, paused: bool },
+    /// Somebody wants the node to send no heartbeats, or to send them again.
+    PauseHeartbeats { node: u64, paused: bool },
+    /// Somebody wants the node to forget its leader.
+    ForgetLeader { node: u64 },
     /// The network reports a peer as unreachable.
     Unreachable { node: u64, peer: u64 },
 }
@@ -155,6 +161,9 @@ impl Happening {
             | Self::Transfer { node, .. }
             | Self::BuildSnapshot { node }
             | Self::Campaign { node }
+            | Self::PauseElections { node, .. }
+            | Self::PauseHeartbeats { node, .. }
+            | Self::ForgetLeader { node }
             | Self::Unreachable { node, .. } => Some(node),
             Self::Deliver { letter, .. } => Some(letter.to),
             Self::Lose { .. } | Self::Cut { .. } | Self::Mend { .. } | Self::MendAll => None,
@@ -216,6 +225,9 @@ impl fmt::Display for Happening {
             Self::Transfer { node, target: None } => write!(f, "n{node}: transfer to anybody"),
             Self::BuildSnapshot { node } => write!(f, "n{node}: build a snapshot"),
             Self::Campaign { node } => write!(f, "n{node}: campaign"),
+            Self::PauseElections { node, paused } => write!(f, "n{node}: elections paused: {paused}"),
+            Self::PauseHeartbeats { node, paused } => write!(f, "n{node}: heartbeats paused: {paused}"),
+            Self::ForgetLeader { node } => write!(f, "n{node}: forget the leader"),
             Self::Unreachable { node, peer } => write!(f, "n{node}: n{peer} is said to be unreachable"),
         }
     }

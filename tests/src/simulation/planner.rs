@@ -85,6 +85,8 @@ impl Planner {
                 jump_us: 0,
             });
             planner.at_once.push_back(Happening::Restart { node: id });
+            planner.at_once.push_back(Happening::PauseElections { node: id, paused: false });
+            planner.at_once.push_back(Happening::PauseHeartbeats { node: id, paused: false });
         }
         planner
     }
@@ -141,6 +143,9 @@ impl Planner {
             | Happening::Transfer { .. }
             | Happening::BuildSnapshot { .. }
             | Happening::Campaign { .. }
+            | Happening::PauseElections { .. }
+            | Happening::PauseHeartbeats { .. }
+            | Happening::ForgetLeader { .. }
             | Happening::Unreachable { .. } => !self.is_calm,
             Happening::Lose { .. }
             | Happening::FailDisk { .. }

@@ -56,8 +56,19 @@ impl Planner {
                 Some(Happening::Transfer { node, target })
             }
             80..88 => Some(Happening::BuildSnapshot { node: self.any() }),
-            88..93 => Some(Happening::Campaign { node: self.any() }),
+            88..91 => Some(Happening::Campaign { node: self.any() }),
+            91..94 => Some(self.pause_or_forget(node)),
             _ => Some(Happening::Unreachable { node, peer: self.any() }),
+        }
+    }
+
+    /// What an operator may do to elections. More pauses end than begin, so that there are elections to look at.
+    fn pause_or_forget(&mut self, node: u64) -> Happening {
+        let paused = self.percent(40);
+        match self.rng.u64(0..3) {
+            0 => Happening::PauseElections { node: self.any(), paused },
+            1 => Happening::PauseHeartbeats { node, paused },
+            _ => Happening::ForgetLeader { node: self.any() },
         }
     }
 

@@ -153,6 +153,9 @@ impl World {
             | Happening::Transfer { .. }
             | Happening::BuildSnapshot { .. }
             | Happening::Campaign { .. }
+            | Happening::PauseElections { .. }
+            | Happening::PauseHeartbeats { .. }
+            | Happening::ForgetLeader { .. }
             | Happening::Unreachable { .. } => self.ask(event),
         }
     }
@@ -189,6 +192,15 @@ impl World {
                 self.coverage.add(Count::CampaignsAsked);
                 Input::Campaign
             }
+            Happening::PauseElections { paused, .. } => {
+                self.coverage.add_many(Count::ElectionPauses, u64::from(paused));
+                Input::PauseElections { paused }
+            }
+            Happening::PauseHeartbeats { paused, .. } => {
+                self.coverage.add_many(Count::HeartbeatPauses, u64::from(paused));
+                Input::PauseHeartbeats { paused }
+            }
+            Happening::ForgetLeader { node } => Input::ForgetLeader { request: answers.forget_leader(node) },
             Happening::Unreachable { peer, .. } => {
                 self.coverage.add(Count::Unreachables);
                 Input::Unreachable { peer }

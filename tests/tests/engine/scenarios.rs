@@ -49,6 +49,7 @@ scripts! {
     figure_7_f_it_has_terms_that_the_leader_never_saw
     figure_8_d_an_entry_on_a_majority_is_overwritten
     figure_8_e_an_entry_of_the_own_term_commits_those_before_it
+    forget_leader_lets_a_node_vote_at_once
     joint_a_leader_that_is_not_in_the_new_membership
     joint_a_second_change_is_refused
     joint_changes_that_make_no_sense
@@ -84,6 +85,8 @@ scripts! {
     partition_in_which_only_one_node_reaches_a_majority
     partition_in_which_the_hub_lags
     partition_moves
+    pause_of_elections
+    pause_of_heartbeats
     pre_vote_a_living_leader_is_not_voted_out
     pre_vote_a_node_that_was_cut_off_comes_back
     pre_vote_changes_nothing_at_the_voter
