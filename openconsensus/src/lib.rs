@@ -5,6 +5,9 @@
 //! those of the sister crates. [`Raft::start`] puts them together and returns the one handle, [`Raft`], to write, read
 //! linearizably, change the membership and watch the cluster.
 //!
+//! The [`guide`] begins with [three nodes in ten minutes](guide::getting_started), and says how to bring parts of one's own,
+//! how to choose limits, how to change a membership safely, what reads are worth, and what every error means.
+//!
 //! The algorithm itself is the [`engine`]: a pure, deterministic state machine without clock, tasks or I/O, public and
 //! usable on its own.
 //!
@@ -43,6 +46,7 @@
 //! - `single-threaded`: nothing needs to be `Send` or `Sync`; a node lives on one thread.
 
 #![forbid(unsafe_code)]
+#![warn(missing_docs)]
 
 mod config;
 pub mod driver;
@@ -50,6 +54,7 @@ pub mod engine;
 mod entries;
 mod entry;
 mod error;
+pub mod guide;
 mod membership;
 mod message;
 mod metrics;

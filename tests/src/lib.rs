@@ -25,6 +25,8 @@ mod eventually;
 pub mod everywhere;
 mod faulty_log;
 mod faulty_state_machine;
+#[cfg(doctest)]
+mod guide;
 pub mod linearizability;
 mod load;
 mod network;
