@@ -81,10 +81,24 @@ pub struct Config {
     pub apply_bytes_max: u64,
 
     /// A snapshot is built when so many entries have been applied since the last one. `None`: only when asked.
-    /// At least 1; default 100,000.
+    /// At least 1; default 100,000. Whichever of this, `snapshot_after_bytes` and `snapshot_after_ms` comes first counts.
     pub snapshot_after_entries: Option<u64>,
+    /// A snapshot is built when entries of so many bytes have been applied since the last one. A node remembers sizes
+    /// of entries roughly, and does not know those of entries that it finds in its log when it is started. `None`:
+    /// whatever they have. At least 1; default `None`.
+    pub snapshot_after_bytes: Option<u64>,
+    /// A snapshot is built when the last one, or the start of the node, is so long ago, and something has been applied
+    /// since. `None`: however old it is. At least 1; default `None`.
+    pub snapshot_after_ms: Option<u64>,
+    /// The three limits above are lowered by up to so many percent, drawn afresh for each snapshot, so that nodes which
+    /// apply the same entries do not all build at the same time. 0 to 50; default 10.
+    pub snapshot_jitter_percent: u64,
     /// How many entries stay in the log behind a snapshot, for peers that are a little late. Default 10,000.
     pub log_keep_entries: u64,
+    /// The most bytes of entries that stay in the log behind a snapshot; where `log_keep_entries` would keep more, this
+    /// counts. Entries that a node finds in its log when it is started have unknown sizes and count nothing.
+    /// [`u64::MAX`]: no limit. Default 1 GiB.
+    pub log_keep_bytes: u64,
     /// A peer that answers, and one that is being sent a snapshot, keeps the entries it will need from being purged,
     /// up to so many entries behind the snapshot. At least `log_keep_entries`; default 1,000,000.
     pub log_hold_entries_max: u64,
@@ -110,6 +124,7 @@ pub struct Config {
 
 const KIB: u64 = 1 << 10;
 const MIB: u64 = 1 << 20;
+const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
 impl Default for Config {
@@ -133,7 +148,11 @@ impl Default for Config {
             apply_entries_max: 4096,
             apply_bytes_max: 32 * MIB,
             snapshot_after_entries: Some(100_000),
+            snapshot_after_bytes: None,
+            snapshot_after_ms: None,
+            snapshot_jitter_percent: 10,
             log_keep_entries: 10_000,
+            log_keep_bytes: GIB,
             log_hold_entries_max: 1_000_000,
             snapshot_progress_timeout_ms: 10_000,
             snapshot_install_timeout_ms: 300_000,
@@ -143,6 +162,18 @@ impl Default for Config {
             read_timeout_ms: 5000,
             metrics_interval_ms: 5,
         }
+    }
+}
+
+impl Config {
+    /// Whether snapshots are built without being asked for.
+    pub(crate) fn snapshots_by_themselves(&self) -> bool {
+        self.snapshot_after_entries.or(self.snapshot_after_bytes).or(self.snapshot_after_ms).is_some()
+    }
+
+    /// Whether it matters how many bytes the entries of the log have.
+    pub(crate) fn limits_log_bytes(&self) -> bool {
+        self.snapshot_after_bytes.is_some() || self.log_keep_bytes < u64::MAX
     }
 }
 

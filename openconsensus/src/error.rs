@@ -329,6 +329,40 @@ pub enum SnapshotError {
     /// A snapshot from a leader is being installed. Retry later.
     #[error("a snapshot is being installed")]
     Installing,
+    /// The state machine could not build it, because the disk is full, say. The one before it is still there and the node
+    /// goes on. Remedy the cause and retry; the node retries by itself too, if it builds snapshots by itself.
+    #[error("the snapshot could not be built: {0}")]
+    Failed(AnyError),
+    /// The node has stopped.
+    #[error(transparent)]
+    Fatal(#[from] Fatal),
+}
+
+/// Why the log was not purged. Nothing has happened.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum PurgeError {
+    /// What is purged must be in the snapshot, and that goes up to `snapshot` only. Purge less, or build another
+    /// [`snapshot`](crate::Raft::snapshot) first.
+    #[error("entry {upto} is not in the latest snapshot, which ends with {snapshot}")]
+    NotInSnapshot {
+        /// What was asked for.
+        upto: Index,
+        /// The last entry of the latest snapshot, [`LogId::ZERO`] when there is none: the log can be purged so far.
+        snapshot: LogId,
+    },
+    /// A snapshot that ends at `snapshot` is being sent to a peer, which will need the entries that follow. Purge no more
+    /// than that, or retry when the peer has caught up.
+    #[error("a snapshot up to entry {snapshot} is being sent, so that entries up to {upto} are still needed")]
+    Sending {
+        /// What was asked for.
+        upto: Index,
+        /// The log can be purged so far.
+        snapshot: Index,
+    },
+    /// A snapshot from a leader is being installed. It purges the log itself.
+    #[error("a snapshot is being installed")]
+    Installing,
     /// The node has stopped.
     #[error(transparent)]
     Fatal(#[from] Fatal),

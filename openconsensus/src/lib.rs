@@ -72,8 +72,8 @@ pub use config::{Config, ValidConfig};
 pub use entries::Entries;
 pub use entry::{Entry, HardState, Index, LogId, Payload, Term};
 pub use error::{
-    ChangeMembershipError, ConfigError, Fatal, ForgetLeaderError, InitializeError, LeaderHint, ReadError,
-    SnapshotError, StartError, TransferError, WaitError, WriteError,
+    ChangeMembershipError, ConfigError, Fatal, ForgetLeaderError, InitializeError, LeaderHint, PurgeError,
+    ReadError, SnapshotError, StartError, TransferError, WaitError, WriteError,
 };
 pub use membership::{Membership, MembershipAt, MembershipChange};
 pub use message::{

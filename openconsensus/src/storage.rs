@@ -210,7 +210,13 @@ impl<C: TypeConfig> fmt::Debug for Snapshot<C> {
 /// the effects. A volatile one starts empty after a restart and gets the snapshot and then the log once more; its
 /// [`current_snapshot`](Self::current_snapshot) must then be as durable as the log, which is purged behind it.
 ///
-/// A failed call stops the node; nothing is retried behind the application's back.
+/// A failed call stops the node, and nothing is retried behind the application's back, with three exceptions about
+/// snapshots, which change nothing: one that cannot be built, one that cannot be read to be sent, and one that comes
+/// damaged from a leader.
+///
+/// How many snapshots are kept is the state machine's affair. One is enough: the core only ever asks for the current
+/// one. One that is still being read when another takes its place is removed afterwards. What a crash leaves behind of
+/// a snapshot that was being built or received is removed at the next start.
 pub trait RaftStateMachine<C: TypeConfig>: MaybeSend + 'static {
     /// How far it has come. Called once, before any other method.
     fn applied_state(&mut self) -> impl Future<Output = io::Result<AppliedState<C>>> + MaybeSend;
@@ -227,19 +233,32 @@ pub trait RaftStateMachine<C: TypeConfig>: MaybeSend + 'static {
 
     /// Takes a consistent view of the state now, which must be cheap; the future that is returned writes it out beside
     /// further calls of `apply`. When it resolves, [`current_snapshot`](Self::current_snapshot) returns this snapshot
-    /// or a later one, also after a restart; the log may then be purged behind it. A future that is dropped leaves the
-    /// snapshot before it in place.
+    /// or a later one, also after a restart; the log may then be purged behind it. Called again without an `apply` in
+    /// between, it writes the same state once more: it is asked to where the current snapshot is damaged.
+    ///
+    /// A future that is dropped, or that returns an error because the disk is full, say, leaves the snapshot before it
+    /// in place and the state as it is. The node goes on after such an error, and tries again later.
     fn build_snapshot(&mut self) -> BoxFuture<'static, io::Result<SnapshotMeta<C>>>;
 
     /// The latest snapshot that was built or installed. A stream that was returned stays readable when a later
-    /// snapshot takes its place.
+    /// snapshot takes its place. Called at start, and whenever a peer needs a snapshot.
+    ///
+    /// A snapshot that is damaged or gone is an error, of this call or of the stream, never a stream of wrong bytes: the
+    /// state machine checks what it has stored, with checksums, as it reads. After such an error the state is as before
+    /// and the node goes on: it builds another snapshot and sends that. Only where the state after a restart is older than
+    /// the snapshot, and the log does not have all between, the node refuses to start; so the error says which file is
+    /// damaged. A state machine whose state may be older than its snapshot, and is not empty, must know what even a
+    /// damaged snapshot covers: it returns that, with a stream that ends in an error.
     fn current_snapshot(&mut self) -> impl Future<Output = io::Result<Option<Snapshot<C>>>> + MaybeSend;
 
     /// Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a
     /// crash. It is never older than the state.
     ///
     /// When the stream of the snapshot ends in an error (the sender has died, say), this must return an error and the
-    /// state must be as before; the driver then does not take the error for one of the state machine.
+    /// state must be as before; the driver then does not take the error for one of the state machine. So it is when what
+    /// has come is damaged or makes no sense: an error of the kind [`InvalidData`](io::ErrorKind::InvalidData) says that
+    /// the state is as before and that the snapshot is to blame. It is refused, and the leader sends it again, later and
+    /// later. Any other error stops the node.
     fn install_snapshot(&mut self, snapshot: Snapshot<C>)
     -> impl Future<Output = io::Result<()>> + MaybeSend;
 }

@@ -79,9 +79,19 @@ impl Config {
         check("inputs_per_turn_max", self.inputs_per_turn_max, 1..=1_000_000, memory)?;
         check("apply_entries_max", self.apply_entries_max, 1..=1_000_000, memory)?;
         check("apply_bytes_max", self.apply_bytes_max, KIB..=TIB, memory)?;
-        if let Some(entries) = self.snapshot_after_entries {
-            check("snapshot_after_entries", entries, 1..=u64::MAX, "use None for no automatic snapshots")?;
+        for (name, limit) in [
+            ("snapshot_after_entries", self.snapshot_after_entries),
+            ("snapshot_after_bytes", self.snapshot_after_bytes),
+            ("snapshot_after_ms", self.snapshot_after_ms),
+        ] {
+            check(name, limit.unwrap_or(1), 1..=NUMBER_MAX, "use None for no such snapshots")?;
         }
+        check(
+            "snapshot_jitter_percent",
+            self.snapshot_jitter_percent,
+            0..=50,
+            "snapshots must not come twice as often as they are asked for",
+        )?;
         check(
             "log_hold_entries_max",
             self.log_hold_entries_max,
@@ -90,6 +100,9 @@ impl Config {
         )
     }
 }
+
+/// Times are added to: so far from their end nothing overflows.
+const NUMBER_MAX: u64 = u64::MAX >> 16;
 
 fn check(
     name: &'static str,
@@ -125,7 +138,7 @@ mod tests {
              allowed: 1 to 75"
         );
         type Spoil = fn(&mut Config);
-        let wrong: [(&str, Spoil); 15] = [
+        let wrong: &[(&str, Spoil)] = &[
             ("write_stall_timeout_ms", |c| c.write_stall_timeout_ms = 0),
             ("election_timeout_ms_min", |c| c.election_timeout_ms_min = 0),
             ("election_timeout_ms_max", |c| c.election_timeout_ms_max = 160),
@@ -138,6 +151,9 @@ mod tests {
             ("command_bytes_max", |c| c.command_bytes_max = u64::MAX),
             ("uncommitted_bytes_max", |c| c.uncommitted_bytes_max = 0),
             ("snapshot_after_entries", |c| c.snapshot_after_entries = Some(0)),
+            ("snapshot_after_bytes", |c| c.snapshot_after_bytes = Some(0)),
+            ("snapshot_after_ms", |c| c.snapshot_after_ms = Some(0)),
+            ("snapshot_jitter_percent", |c| c.snapshot_jitter_percent = 51),
             ("log_hold_entries_max", |c| c.log_hold_entries_max = 1),
             ("transfer_timeout_ms", |c| c.transfer_timeout_ms = 0),
             ("inputs_per_turn_max", |c| c.inputs_per_turn_max = 0),
@@ -145,7 +161,7 @@ mod tests {
         for (name, spoil) in wrong {
             let mut config = Config::default();
             spoil(&mut config);
-            assert_eq!(config.validate().unwrap_err().name, name);
+            assert_eq!(config.validate().unwrap_err().name, *name);
         }
     }
 }

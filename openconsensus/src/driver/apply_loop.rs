@@ -1,6 +1,7 @@
 //! The single owner of the state machine: applies entries, answers clients, installs snapshots and begins others.
 
 use std::collections::VecDeque;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::time::Duration;
@@ -97,11 +98,20 @@ where
                 self.install(id, snapshot, data, cancel).await
             }
             Work::SendSnapshot { id, peer, node, term, mut cancel } => {
-                let given_up = !matches!(cancel.try_recv(), Ok(None));
-                let snapshot = if given_up { None } else { self.current_snapshot().await? };
-                let Some(Snapshot { meta, data }) = snapshot else {
+                if !matches!(cancel.try_recv(), Ok(None)) {
                     self.tell(Item::input(Input::SnapshotSent { id, response: None }));
                     return Ok(());
+                }
+                let Snapshot { meta, data } = match self.state_machine.current_snapshot().await {
+                    Ok(Some(snapshot)) => snapshot,
+                    Ok(None) => {
+                        snapshot::report_unreadable(id, None, "there is none", &self.shared);
+                        return Ok(());
+                    }
+                    Err(error) => {
+                        snapshot::report_unreadable(id, None, &error.to_string(), &self.shared);
+                        return Ok(());
+                    }
                 };
                 let request = InstallSnapshot { term, leader: self.shared.id, meta };
                 let transfer = Transfer { id, peer, node, request, data, cancel };
@@ -110,12 +120,6 @@ where
                 Ok(())
             }
         }
-    }
-
-    async fn current_snapshot(&mut self) -> Result<Option<Snapshot<C>>, Fatal> {
-        self.state_machine.current_snapshot().await.map_err(|error| {
-            Fatal::StateMachine(AnyError::new(&error).add_context(|| "while opening the current snapshot"))
-        })
     }
 
     /// Joins what was queued meanwhile with `apply`, as far as it fits into one call of the state machine.
@@ -235,7 +239,8 @@ where
                 self.applied = applied;
                 self.tell(Item::SnapshotInstalled { id, installed: true });
             }
-            Err(error) if failure.has_failed() => {
+            // Broken off, or damaged on its way: the state is as before, and the leader sends it again.
+            Err(error) if failure.has_failed() || error.kind() == io::ErrorKind::InvalidData => {
                 tracing::warn!(name: "raft.snapshot.failed", %node, %last, %error, "snapshot not installed");
                 self.tell(Item::SnapshotInstalled { id, installed: false });
             }

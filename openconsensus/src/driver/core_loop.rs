@@ -226,7 +226,11 @@ where
                 }
             }
             Item::Input(input) => {
-                if let Input::SnapshotBuilt { id, .. } | Input::SnapshotSent { id, .. } = &*input {
+                if let Input::SnapshotBuilt { id, .. }
+                | Input::SnapshotBuildFailed { id, .. }
+                | Input::SnapshotUnreadable { id, .. }
+                | Input::SnapshotSent { id, .. } = &*input
+                {
                     self.cancels.remove(id);
                 }
                 self.engine.step(now, *input);
@@ -260,6 +264,10 @@ where
             Request::BuildSnapshot { reply } => {
                 let request = self.requests.add(Asker::BuildSnapshot(reply));
                 Input::BuildSnapshot { request }
+            }
+            Request::PurgeLog { upto, reply } => {
+                let request = self.requests.add(Asker::PurgeLog(reply));
+                Input::PurgeLog { request, upto }
             }
             Request::InstallSnapshot { snapshot, data, reply } => {
                 let request = self.requests.add(Asker::InstallSnapshot { reply, data: Some(data) });

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, Wake, Waker};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use futures::future::poll_fn;
 use futures::{FutureExt, StreamExt};
 
@@ -302,6 +303,10 @@ pub(crate) struct FakeState {
     hanging: Option<Waker>,
     /// Whether `install_snapshot` overlooks errors of its stream, or fails without one.
     pub(crate) install_fault: Option<Fault>,
+    /// Whether snapshots can be built.
+    pub(crate) build_fault: Option<Fault>,
+    /// What is wrong with the current snapshot.
+    pub(crate) snapshot_fault: Option<SnapshotFault>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -312,6 +317,19 @@ pub(crate) enum Fault {
     Wrong,
     /// Does not return before the state machine is released.
     Hangs,
+    /// Says that the snapshot that came is damaged.
+    Damage,
+}
+
+/// How a snapshot on the disk is damaged.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SnapshotFault {
+    /// It cannot be opened.
+    Open,
+    /// Reading it fails half way.
+    Read,
+    /// It is shorter than it should be, and nobody has noticed.
+    Cut,
 }
 
 impl FakeStateMachine {
@@ -360,7 +378,7 @@ impl RaftStateMachine<U64> for FakeStateMachine {
                 Some(Fault::Error) => return Err(io::Error::other("disk on fire")),
                 Some(Fault::Panic) => panic!("a bug in apply"),
                 Some(Fault::Wrong) => drop(responses.pop()),
-                Some(Fault::Hangs) | None => {}
+                Some(Fault::Hangs | Fault::Damage) | None => {}
             }
             Ok(responses)
         })
@@ -370,23 +388,34 @@ impl RaftStateMachine<U64> for FakeStateMachine {
         let this = self.clone();
         let (applied, sum) = self.with(|state| (state.applied.clone(), state.sum));
         Box::pin(async move {
+            if this.with(|state| state.build_fault.is_some()) {
+                return Err(io::Error::new(io::ErrorKind::StorageFull, "no room for a snapshot"));
+            }
             let meta = SnapshotMeta {
                 last: applied.last_applied,
                 membership: applied.membership,
                 size_bytes: Some(8),
             };
-            this.with(|state| state.snapshot = Some((meta.clone(), sum)));
+            this.with(|state| {
+                state.snapshot = Some((meta.clone(), sum));
+                state.snapshot_fault = None;
+            });
             Ok(meta)
         })
     }
 
     async fn current_snapshot(&mut self) -> io::Result<Option<Snapshot<U64>>> {
-        Ok(self.with(|state| {
-            state.snapshot.clone().map(|(meta, sum)| {
-                let bytes = sum.to_be_bytes().to_vec();
-                Snapshot { meta, data: snapshot_stream(futures::stream::iter([Ok(bytes.into())])) }
-            })
-        }))
+        let damaged = || io::Error::new(io::ErrorKind::InvalidData, "the snapshot file is damaged");
+        let (snapshot, fault) = self.with(|state| (state.snapshot.clone(), state.snapshot_fault));
+        let Some((meta, sum)) = snapshot else { return Ok(None) };
+        let whole = Bytes::copy_from_slice(&sum.to_be_bytes());
+        let chunks = match fault {
+            None => vec![Ok(whole)],
+            Some(SnapshotFault::Open) => return Err(damaged()),
+            Some(SnapshotFault::Read) => vec![Ok(whole.slice(..4)), Err(damaged())],
+            Some(SnapshotFault::Cut) => vec![Ok(whole.slice(..4))],
+        };
+        Ok(Some(Snapshot { meta, data: snapshot_stream(futures::stream::iter(chunks)) }))
     }
 
     async fn install_snapshot(&mut self, snapshot: Snapshot<U64>) -> io::Result<()> {
@@ -400,8 +429,10 @@ impl RaftStateMachine<U64> for FakeStateMachine {
                 Err(error) => return Err(error),
             }
         }
-        if fault == Some(Fault::Error) {
-            return Err(io::Error::other("disk on fire"));
+        match fault {
+            Some(Fault::Error) => return Err(io::Error::other("disk on fire")),
+            Some(Fault::Damage) => return Err(io::Error::new(io::ErrorKind::InvalidData, "it is damaged")),
+            Some(Fault::Panic | Fault::Wrong | Fault::Hangs) | None => {}
         }
         let sum = bytes.try_into().map_or(0, u64::from_be_bytes);
         self.with(|state| {

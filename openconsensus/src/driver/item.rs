@@ -7,7 +7,7 @@ use futures::channel::oneshot;
 use crate::engine::{Input, SnapshotId};
 use crate::entry::{Index, LogId};
 use crate::error::{
-    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, ReadError, SnapshotError,
+    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, PurgeError, ReadError, SnapshotError,
     TransferError, WriteError,
 };
 use crate::membership::MembershipChange;
@@ -81,6 +81,10 @@ pub(crate) enum Request<C: TypeConfig> {
     BuildSnapshot {
         reply: oneshot::Sender<Result<SnapshotMeta<C>, SnapshotError>>,
     },
+    PurgeLog {
+        upto: Index,
+        reply: oneshot::Sender<Result<LogId, PurgeError>>,
+    },
     InstallSnapshot {
         snapshot: InstallSnapshot<C>,
         data: SnapshotStream,
@@ -101,6 +105,7 @@ pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
             Request::TransferLeadership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
             Request::ForgetLeader { reply } => drop(reply.send(Err(reason.clone().into()))),
             Request::BuildSnapshot { reply } => drop(reply.send(Err(reason.clone().into()))),
+            Request::PurgeLog { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
             Request::InstallSnapshot { reply, .. } => drop(reply.send(Err(reason.clone()))),
         },
         Item::Receive { .. }

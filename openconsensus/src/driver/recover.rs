@@ -36,7 +36,7 @@ where
     if let Some(contradiction) = state.contradiction() {
         return Err(damaged(contradiction));
     }
-    let (applied, snapshot) = recover_state_machine(state_machine).await?;
+    let (applied, snapshot) = recover_state_machine(state_machine, &mut reader, &state).await?;
     if applied.last_applied.index < state.purged.index {
         return Err(damaged(format!(
             "the state machine has applied entries up to {} and the log begins behind {}: the entries between are lost, \
@@ -59,19 +59,33 @@ where
 
 /// How far the state machine has come, and the entry that its snapshot ends with. A state that is older than its own
 /// snapshot (a volatile state machine after a restart) is brought up to it.
-async fn recover_state_machine<C, S>(state_machine: &mut S) -> Result<(AppliedState<C>, LogId), StartError>
+///
+/// A snapshot that cannot be read counts as none, and is replaced by another one, but only where it is certain that
+/// nothing is lost with it.
+async fn recover_state_machine<C, D, S>(
+    state_machine: &mut S,
+    reader: &mut D,
+    log: &LogState<C>,
+) -> Result<(AppliedState<C>, LogId), StartError>
 where
     C: TypeConfig,
+    D: RaftLogReader<C>,
     S: RaftStateMachine<C>,
 {
     let applied = state_machine
         .applied_state()
         .await
         .map_err(state_machine_error("while reading the applied state"))?;
-    let snapshot = state_machine
-        .current_snapshot()
-        .await
-        .map_err(state_machine_error("while opening the current snapshot"))?;
+    let snapshot = match state_machine.current_snapshot().await {
+        Ok(snapshot) => snapshot,
+        Err(error) => {
+            // Nobody knows what it covers. A state that is not empty is a persistent one, which has what it covers.
+            let is_needed =
+                applied.last_applied == LogId::ZERO || applied.last_applied.index < log.purged.index;
+            let lost = is_needed.then_some("what it covers is in it only");
+            return without_snapshot(applied, lost, "opening the current snapshot", &error);
+        }
+    };
     let Some(snapshot) = snapshot else {
         return Ok((applied, LogId::ZERO));
     };
@@ -90,11 +104,40 @@ where
         name: "raft.snapshot.restore", applied = %applied.last_applied, snapshot = %meta.last,
         "restoring the state machine from its own snapshot"
     );
-    state_machine
-        .install_snapshot(snapshot)
-        .await
-        .map_err(state_machine_error("while restoring the state machine from its own snapshot"))?;
+    if let Err(error) = state_machine.install_snapshot(snapshot).await {
+        let is_in_log = log.purged.index <= applied.last_applied.index
+            && meta.last.index <= log.last.index
+            && entry_at(reader, meta.last.index).await? == meta.last;
+        let lost = (!is_in_log).then_some("the log does not have all that it covers");
+        return without_snapshot(applied, lost, "restoring the state from the current snapshot", &error);
+    }
     Ok((AppliedState { last_applied: meta.last, membership: meta.membership }, meta.last))
+}
+
+/// The current snapshot cannot be read. The node starts without it, unless something is `lost` with it.
+fn without_snapshot<C: TypeConfig>(
+    applied: AppliedState<C>,
+    lost: Option<&str>,
+    what: &'static str,
+    error: &io::Error,
+) -> Result<(AppliedState<C>, LogId), StartError> {
+    let Some(lost) = lost else {
+        tracing::error!(
+            name: "raft.snapshot.damaged", applied = %applied.last_applied, %error,
+            "the current snapshot cannot be read; another one takes its place"
+        );
+        return Ok((applied, LogId::ZERO));
+    };
+    // Of anything else another attempt may find the snapshot whole.
+    let is_damage = matches!(
+        error.kind(),
+        io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::NotFound
+    );
+    Err(if is_damage {
+        damaged(format!("{what} failed: {error}; {lost}"))
+    } else {
+        StartError::StateMachine(AnyError::new(error).add_context(|| format!("while {what}")))
+    })
 }
 
 /// Makes sure that the log continues the state of the state machine.

@@ -8,8 +8,8 @@ use futures::channel::oneshot;
 use crate::engine::{Reply, RequestId};
 use crate::entry::{Index, LogId};
 use crate::error::{
-    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, LeaderHint, ReadError, SnapshotError,
-    TransferError, WriteError,
+    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, LeaderHint, PurgeError, ReadError,
+    SnapshotError, TransferError, WriteError,
 };
 use crate::message::{InstallSnapshotResponse, SnapshotMeta};
 use crate::metrics::ReadTimes;
@@ -38,6 +38,7 @@ pub(super) enum Asker<C: TypeConfig> {
     TransferLeadership(oneshot::Sender<Result<C::NodeId, TransferError<C>>>),
     ForgetLeader(oneshot::Sender<Result<(), ForgetLeaderError>>),
     BuildSnapshot(oneshot::Sender<Result<SnapshotMeta<C>, SnapshotError>>),
+    PurgeLog(oneshot::Sender<Result<LogId, PurgeError>>),
     /// The stream stays here until the engine wants it to be installed.
     InstallSnapshot {
         reply: oneshot::Sender<Result<InstallSnapshotResponse, Fatal>>,
@@ -94,7 +95,8 @@ impl<C: TypeConfig> Requests<C> {
                 | Asker::ChangeMembership(_)
                 | Asker::TransferLeadership(_)
                 | Asker::ForgetLeader(_)
-                | Asker::BuildSnapshot(_),
+                | Asker::BuildSnapshot(_)
+                | Asker::PurgeLog(_),
             )
             | None => None,
         }
@@ -146,6 +148,8 @@ impl<C: TypeConfig> Requests<C> {
             (Asker::ForgetLeader(asker), Reply::ForgetLeaderFailed(error)) => drop(asker.send(Err(error))),
             (Asker::BuildSnapshot(asker), Reply::SnapshotBuilt(meta)) => drop(asker.send(Ok(meta))),
             (Asker::BuildSnapshot(asker), Reply::SnapshotFailed(error)) => drop(asker.send(Err(error))),
+            (Asker::PurgeLog(asker), Reply::LogPurged { upto }) => drop(asker.send(Ok(upto))),
+            (Asker::PurgeLog(asker), Reply::PurgeFailed(error)) => drop(asker.send(Err(error))),
             (Asker::InstallSnapshot { reply: asker, .. }, Reply::InstallFinished(response)) => {
                 drop(asker.send(Ok(response)));
             }
@@ -213,6 +217,7 @@ impl<C: TypeConfig> Requests<C> {
                 Asker::TransferLeadership(asker) => drop(asker.send(Err(reason.into()))),
                 Asker::ForgetLeader(asker) => drop(asker.send(Err(reason.into()))),
                 Asker::BuildSnapshot(asker) => drop(asker.send(Err(reason.into()))),
+                Asker::PurgeLog(asker) => drop(asker.send(Err(reason.into()))),
                 Asker::InstallSnapshot { reply: asker, .. } => drop(asker.send(Err(reason))),
             }
         }

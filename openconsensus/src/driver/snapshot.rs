@@ -10,16 +10,17 @@ use futures::{FutureExt, select_biased};
 
 use crate::config::ValidConfig;
 use crate::engine::{Input, SnapshotId};
+use crate::entry::LogId;
 use crate::error::Fatal;
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, SnapshotMeta};
 use crate::network::RaftNetwork;
-use crate::runtime::{BoxFuture, SnapshotStream};
+use crate::runtime::{BoxFuture, SnapshotStream, snapshot_stream};
 use crate::storage::AppliedState;
 use crate::type_config::TypeConfig;
 
 use super::item::Item;
 use super::shared::{Clock, Shared};
-use super::streams::{Progress, outgoing_stream};
+use super::streams::{OutgoingStream, Progress};
 
 /// A snapshot on its way to a peer.
 pub(super) struct Transfer<C: TypeConfig> {
@@ -49,7 +50,8 @@ where
     tracing::info!(name: "raft.snapshot.send", node = %shared.id, %peer, %last, "sending a snapshot");
     let clock = shared.clock.clone();
     let progress = Progress::begin(clock.now());
-    let data = outgoing_stream(data, progress.clone(), clock.clone());
+    let data = OutgoingStream::new(data, request.meta.size_bytes, progress.clone(), clock.clone());
+    let data = snapshot_stream(data);
     let response: Option<InstallSnapshotResponse> = {
         let mut sending = pin!(network.send_snapshot(peer, &node, request, data).fuse());
         let mut too_late = pin!(too_late(&*clock, &progress, &shared.config).fuse());
@@ -68,12 +70,32 @@ where
             }
         }
     };
+    if let Some(error) = progress.state().failure {
+        report_unreadable(id, Some(last), &error, &shared);
+        return Ok(());
+    }
     if let Some(response) = &response {
         tracing::info!(name: "raft.snapshot.sent", node = %shared.id, %peer, %last, installed = ?response.installed, "snapshot answered");
     }
     // A closed inbox means that the node stops.
     let _ = shared.inbox.push(Item::input(Input::SnapshotSent { id, response }));
     Ok(())
+}
+
+/// Tells everybody that the current snapshot, which was to be sent, cannot be read.
+pub(super) fn report_unreadable<C: TypeConfig>(
+    id: SnapshotId,
+    last: Option<LogId>,
+    error: &str,
+    shared: &Shared<C>,
+) {
+    let at = last.map(|last| last.to_string());
+    tracing::error!(
+        name: "raft.snapshot.damaged", node = %shared.id, last = at, error,
+        "the current snapshot cannot be read; another one takes its place"
+    );
+    // A closed inbox means that the node stops.
+    let _ = shared.inbox.push(Item::input(Input::SnapshotUnreadable { id, last }));
 }
 
 /// Resolves when the network has not taken a byte for too long, or the peer has not answered for too long after the
@@ -94,7 +116,7 @@ async fn too_late(clock: &dyn Clock, progress: &Progress, config: &ValidConfig) 
     }
 }
 
-/// Waits until a snapshot is built and tells the engine. `applied` is the state that it was taken of.
+/// Waits until a snapshot is built, or cannot be, and tells the engine. `applied` is the state that it was taken of.
 pub(super) async fn build<C: TypeConfig>(
     id: SnapshotId,
     building: BoxFuture<'static, std::io::Result<SnapshotMeta<C>>>,
@@ -107,9 +129,18 @@ pub(super) async fn build<C: TypeConfig>(
         _ = cancel => return Ok(()),
         result = building.fuse() => result,
     };
-    let meta = result.map_err(|error| {
-        Fatal::StateMachine(AnyError::new(&error).add_context(|| "while building a snapshot"))
-    })?;
+    let meta = match result {
+        Ok(meta) => meta,
+        Err(error) => {
+            tracing::error!(
+                name: "raft.snapshot.not_built", node = %shared.id, last = %applied.last_applied, %error,
+                "a snapshot could not be built; the one before it stays"
+            );
+            let error = AnyError::new(&error);
+            let _ = shared.inbox.push(Item::input(Input::SnapshotBuildFailed { id, error }));
+            return Ok(());
+        }
+    };
     if meta.last != applied.last_applied || meta.membership != applied.membership {
         return Err(Fatal::StateMachine(AnyError::error(format!(
             "build_snapshot returned a snapshot of entry {} with the membership of {}; it was asked for when {} was \

@@ -5,14 +5,14 @@ use std::io;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures::channel::oneshot;
 use futures::{FutureExt, Stream, StreamExt};
 
-use crate::runtime::{BoxTimer, SnapshotStream, snapshot_stream};
+use crate::runtime::{BoxTimer, SnapshotStream};
 
 use super::shared::Clock;
 use super::sync::lock;
@@ -150,50 +150,113 @@ pub(super) struct Progress {
     state: Mutex<ProgressState>,
 }
 
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub(super) struct ProgressState {
-    /// When a chunk was last taken, or the transfer began.
+    /// When a piece was last taken, or the transfer began.
     pub(super) last: Instant,
-    /// Whether that was the end of the stream.
+    /// How many bytes have been taken.
+    pub(super) bytes: u64,
+    /// Whether the end of the stream was.
     pub(super) all_taken: bool,
+    /// Why the stream has ended before its end: what is sent cannot be read here.
+    pub(super) failure: Option<String>,
 }
 
 impl Progress {
     pub(super) fn begin(now: Instant) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(ProgressState { last: now, all_taken: false }) })
+        let state = ProgressState { last: now, bytes: 0, all_taken: false, failure: None };
+        Arc::new(Self { state: Mutex::new(state) })
     }
 
     pub(super) fn state(&self) -> ProgressState {
-        *lock(&self.state)
+        lock(&self.state).clone()
     }
 }
 
 /// A chunk that is larger than this leaves in pieces, so that its progress can be seen.
-const PIECE_BYTES_MAX: usize = 4096;
+const PIECE_BYTES_MAX: usize = 64 << 10;
 
-/// Passes `data` on, in small pieces, and records when they are taken.
-pub(super) fn outgoing_stream(
+/// The bytes of a snapshot as they leave for a peer, in small pieces; records when they are taken. Ends in an error when
+/// the original does, and when there are more or fewer bytes than were announced.
+pub(super) struct OutgoingStream {
     data: SnapshotStream,
+    /// What is left of a chunk.
+    rest: Bytes,
+    bytes_left: Option<u64>,
     progress: Arc<Progress>,
     clock: Arc<dyn Clock>,
-) -> SnapshotStream {
-    let record = move |all_taken| *lock(&progress.state) = ProgressState { last: clock.now(), all_taken };
-    let on_end = record.clone();
-    let end = futures::stream::once(async move { on_end(true) }).filter_map(|()| async { None });
-    let pieces = data.flat_map(|chunk| futures::stream::iter(pieces(chunk)));
-    snapshot_stream(pieces.inspect(move |_| record(false)).chain(end))
+    ended: bool,
 }
 
-fn pieces(chunk: io::Result<Bytes>) -> impl Iterator<Item = io::Result<Bytes>> {
-    let mut rest = Some(chunk);
-    std::iter::from_fn(move || match rest.take()? {
-        Ok(mut bytes) if PIECE_BYTES_MAX < bytes.len() => {
-            let piece = bytes.split_to(PIECE_BYTES_MAX);
-            rest = Some(Ok(bytes));
-            Some(Ok(piece))
+impl OutgoingStream {
+    pub(super) fn new(
+        data: SnapshotStream,
+        size_bytes: Option<u64>,
+        progress: Arc<Progress>,
+        clock: Arc<dyn Clock>,
+    ) -> Self {
+        Self { data, rest: Bytes::new(), bytes_left: size_bytes, progress, clock, ended: false }
+    }
+
+    fn next_piece(&mut self) -> Bytes {
+        let piece = self.rest.split_to(self.rest.len().min(PIECE_BYTES_MAX));
+        let mut state = lock(&self.progress.state);
+        state.last = self.clock.now();
+        state.bytes += piece.len() as u64;
+        piece
+    }
+
+    /// Takes in a chunk. `Err` when there are more bytes than announced.
+    fn begin_chunk(&mut self, chunk: Bytes) -> io::Result<()> {
+        if let Some(left) = &mut self.bytes_left {
+            *left = left.checked_sub(chunk.len() as u64).ok_or_else(|| {
+                io::Error::new(io::ErrorKind::InvalidData, "it has more bytes than its size says")
+            })?;
         }
-        whole => Some(whole),
-    })
+        self.rest = chunk;
+        Ok(())
+    }
+
+    fn end(&mut self) -> io::Result<()> {
+        self.ended = true;
+        if let Some(left) = self.bytes_left.filter(|left| 0 < *left) {
+            let what = format!("it ends {left} bytes before its size says");
+            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, what));
+        }
+        let mut state = lock(&self.progress.state);
+        state.last = self.clock.now();
+        state.all_taken = true;
+        Ok(())
+    }
+
+    fn fail(&mut self, error: io::Error) -> Poll<Option<io::Result<Bytes>>> {
+        self.ended = true;
+        lock(&self.progress.state).failure = Some(error.to_string());
+        Poll::Ready(Some(Err(error)))
+    }
+}
+
+impl Stream for OutgoingStream {
+    type Item = io::Result<Bytes>;
+
+    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        loop {
+            if self.ended {
+                return Poll::Ready(None);
+            }
+            if !self.rest.is_empty() {
+                return Poll::Ready(Some(Ok(self.next_piece())));
+            }
+            let taken = match ready!(self.data.poll_next_unpin(cx)) {
+                Some(Ok(chunk)) => self.begin_chunk(chunk),
+                Some(Err(error)) => Err(error),
+                None => self.end(),
+            };
+            if let Err(error) = taken {
+                return self.fail(error);
+            }
+        }
+    }
 }
 
 #[cfg(test)]
@@ -203,6 +266,7 @@ mod tests {
 
     use super::*;
     use crate::driver::fakes::FakeRuntime;
+    use crate::runtime::snapshot_stream;
 
     fn incoming(
         data: SnapshotStream,
@@ -268,26 +332,34 @@ mod tests {
         assert!(failure.has_failed());
     }
 
+    fn outgoing(
+        data: SnapshotStream,
+        size_bytes: Option<u64>,
+    ) -> (OutgoingStream, Arc<Progress>, FakeRuntime) {
+        let runtime = FakeRuntime::new();
+        let progress = Progress::begin(Clock::now(&runtime));
+        let stream = OutgoingStream::new(data, size_bytes, progress.clone(), Arc::new(runtime.clone()));
+        (stream, progress, runtime)
+    }
+
     #[test]
     fn a_large_chunk_leaves_in_pieces_and_whole() {
         let bytes: Vec<u8> = (0..3 * PIECE_BYTES_MAX + 1).map(|n| n as u8).collect();
-        let data =
-            snapshot_stream(stream::iter([Ok(bytes.clone().into()), Err(io::ErrorKind::Other.into())]));
-        let runtime = FakeRuntime::new();
-        let progress = Progress::begin(Clock::now(&runtime));
-        let pieces: Vec<_> = block_on(outgoing_stream(data, progress, Arc::new(runtime)).collect());
+        let chunks = [Ok(bytes.clone().into()), Ok(Bytes::new()), Err(io::ErrorKind::Other.into())];
+        let (stream, progress, _) = outgoing(snapshot_stream(stream::iter(chunks)), None);
+        let pieces: Vec<_> = block_on(stream.collect());
         assert_eq!(pieces.len(), 5);
         assert!(pieces[4].is_err());
+        assert!(!progress.state().all_taken);
         let joined: Vec<u8> = pieces.into_iter().flatten().flatten().collect();
         assert_eq!(joined, bytes);
+        assert_eq!(progress.state().bytes, bytes.len() as u64);
     }
 
     #[test]
     fn the_progress_of_an_outgoing_stream_shows_chunks_and_the_end() {
-        let runtime = FakeRuntime::new();
+        let (mut stream, progress, runtime) = outgoing(chunks(&["a"]), Some(1));
         let began = Clock::now(&runtime);
-        let progress = Progress::begin(began);
-        let mut stream = outgoing_stream(chunks(&["a"]), progress.clone(), Arc::new(runtime.clone()));
         runtime.advance(Duration::from_millis(5));
         assert!(block_on(stream.next()).unwrap().is_ok());
         assert_eq!(progress.state().last, began + Duration::from_millis(5));
@@ -296,5 +368,24 @@ mod tests {
         assert!(block_on(stream.next()).is_none());
         assert_eq!(progress.state().last, began + Duration::from_millis(10));
         assert!(progress.state().all_taken);
+        assert_eq!(progress.state().failure, None);
+    }
+
+    /// Whoever watches must be able to tell a snapshot that cannot be read here from a peer that does not want it.
+    #[test]
+    fn an_outgoing_stream_that_cannot_be_read_or_has_another_size_says_so() {
+        let broken = stream::iter([Ok(Bytes::from_static(b"ab")), Err(io::Error::other("bit rot"))]);
+        let cases: [(SnapshotStream, &str); 3] = [
+            (snapshot_stream(broken), "bit rot"),
+            (chunks(&["ab"]), "it ends 1 bytes before its size says"),
+            (chunks(&["ab", "cd"]), "it has more bytes than its size says"),
+        ];
+        for (data, expected) in cases {
+            let (stream, progress, _) = outgoing(data, Some(3));
+            let pieces: Vec<_> = block_on(stream.collect());
+            assert!(pieces.len() == 2 && pieces[1].is_err(), "{pieces:?}");
+            assert_eq!(progress.state().failure.as_deref(), Some(expected));
+            assert!(!progress.state().all_taken);
+        }
     }
 }

@@ -5,7 +5,8 @@ use std::ops::Range;
 use crate::entries::Entries;
 use crate::entry::{HardState, Index, LogId, Term};
 use crate::error::{
-    ChangeMembershipError, ForgetLeaderError, InitializeError, LeaderHint, SnapshotError, TransferError,
+    ChangeMembershipError, ForgetLeaderError, InitializeError, LeaderHint, PurgeError, SnapshotError,
+    TransferError,
 };
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
 use crate::type_config::TypeConfig;
@@ -124,13 +125,15 @@ pub struct Apply<C: TypeConfig> {
 /// Work on snapshots.
 #[derive(Clone, Debug)]
 pub enum SnapshotEffect<C: TypeConfig> {
-    /// Build a snapshot. Answered by [`Input::SnapshotBuilt`](super::Input::SnapshotBuilt).
+    /// Build a snapshot. Answered by [`Input::SnapshotBuilt`](super::Input::SnapshotBuilt) or
+    /// [`Input::SnapshotBuildFailed`](super::Input::SnapshotBuildFailed).
     Build {
         /// Names it.
         id: SnapshotId,
     },
     /// Send the current snapshot to a peer, in term `term`. Answered by
-    /// [`Input::SnapshotSent`](super::Input::SnapshotSent).
+    /// [`Input::SnapshotSent`](super::Input::SnapshotSent), or by
+    /// [`Input::SnapshotUnreadable`](super::Input::SnapshotUnreadable) when it is damaged or gone.
     Send {
         /// Names it.
         id: SnapshotId,
@@ -210,6 +213,13 @@ pub enum Reply<C: TypeConfig> {
     SnapshotBuilt(SnapshotMeta<C>),
     /// It was not.
     SnapshotFailed(SnapshotError),
+    /// The log is purged, durably.
+    LogPurged {
+        /// Up to this entry: as far as was asked for, or further.
+        upto: LogId,
+    },
+    /// It was not.
+    PurgeFailed(PurgeError),
     /// What to answer to the leader that sent a snapshot.
     InstallFinished(InstallSnapshotResponse),
 }

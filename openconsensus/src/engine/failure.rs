@@ -42,6 +42,9 @@ impl<C: TypeConfig> Engine<C> {
             Input::BuildSnapshot { request } => {
                 (request, Reply::SnapshotFailed(crate::SnapshotError::Fatal(crate::Fatal::Stopped)))
             }
+            Input::PurgeLog { request, .. } => {
+                (request, Reply::PurgeFailed(crate::PurgeError::Fatal(crate::Fatal::Stopped)))
+            }
             Input::InstallSnapshot { request, .. } => (request, self.install_refused()),
             Input::Timeout
             | Input::Receive { .. }
@@ -55,6 +58,8 @@ impl<C: TypeConfig> Engine<C> {
             | Input::LogRead { .. }
             | Input::Applied { .. }
             | Input::SnapshotBuilt { .. }
+            | Input::SnapshotBuildFailed { .. }
+            | Input::SnapshotUnreadable { .. }
             | Input::SnapshotSent { .. }
             | Input::SnapshotInstalled { .. } => return,
         };

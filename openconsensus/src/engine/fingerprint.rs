@@ -98,7 +98,7 @@ where
     /// When there are effects that have not been taken.
     pub fn engine(&mut self, engine: &Engine<C>) {
         let Engine {
-            config: _,
+            config,
             id,
             term,
             voted_for,
@@ -111,6 +111,7 @@ where
             promise,
             transfer_outcome,
             initializing,
+            purging,
             timers,
             // It decides when elections are due, and nothing else after the start.
             rng: _,
@@ -128,6 +129,9 @@ where
         self.node(*id);
         self.value((term, next_number, elections_paused, heartbeats_paused, failed));
         self.value(initializing.map(|(request, write)| (request, writes.distance(write))));
+        for purging in purging {
+            self.value((purging.parts(), writes.distance(purging.until)));
+        }
         self.node_or_none(*voted_for);
         match role {
             Role::Follower(follower) => {
@@ -148,6 +152,9 @@ where
             }
         }
         log.fingerprint(self);
+        if config.limits_log_bytes() {
+            log.sizes().fingerprint(self);
+        }
         writes.fingerprint(self);
         self.value(backlog);
         snapshots.fingerprint(writes, self);

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use anyerror::AnyError;
+
 use crate::engine::effects::{LogReadId, SnapshotId, WriteId};
 use crate::entries::Entries;
-use crate::entry::LogId;
+use crate::entry::{Index, LogId};
 use crate::membership::MembershipChange;
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
 use crate::type_config::TypeConfig;
@@ -126,7 +128,8 @@ pub enum Input<C: TypeConfig> {
         last: LogId,
     },
 
-    /// Build a snapshot now. Answered by `SnapshotBuilt` or `SnapshotFailed`.
+    /// Build a snapshot now, unless nothing has been applied since the last one. Answered by `SnapshotBuilt` or
+    /// `SnapshotFailed`.
     BuildSnapshot {
         /// Names the request.
         request: RequestId,
@@ -138,12 +141,35 @@ pub enum Input<C: TypeConfig> {
         /// What it covers.
         meta: SnapshotMeta<C>,
     },
+    /// It could not be built. The one before it is still there.
+    SnapshotBuildFailed {
+        /// Names the effect.
+        id: SnapshotId,
+        /// Why.
+        error: AnyError,
+    },
+    /// The current snapshot, which [`SnapshotEffect::Send`](super::SnapshotEffect::Send) wanted to be sent, cannot be
+    /// read here, wholly or in part. It ends the transfer, if that has begun.
+    SnapshotUnreadable {
+        /// Names the effect.
+        id: SnapshotId,
+        /// The last entry of the snapshot that was read; `None` when not even that is known.
+        last: Option<LogId>,
+    },
     /// A transfer that [`SnapshotEffect::Send`](super::SnapshotEffect::Send) asked for has ended.
     SnapshotSent {
         /// Names the effect.
         id: SnapshotId,
         /// What the peer said; `None` when it did not arrive or the deadline passed.
         response: Option<InstallSnapshotResponse>,
+    },
+    /// Purge the log up to this entry, whatever is kept for peers that are late. Answered by `LogPurged`, when that is
+    /// durable, or `PurgeFailed`.
+    PurgeLog {
+        /// Names the request.
+        request: RequestId,
+        /// The last entry to be purged.
+        upto: Index,
     },
     /// A leader begins to send a snapshot. Answered by `InstallFinished`, sooner or later.
     InstallSnapshot {

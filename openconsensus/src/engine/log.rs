@@ -8,6 +8,7 @@ use crate::entry::{Entry, Index, LogId, Payload, Term};
 use crate::membership::{Membership, MembershipAt};
 use crate::type_config::TypeConfig;
 
+use super::sizes::Sizes;
 use super::tail::Tail;
 use super::{Fingerprint, Recovered};
 
@@ -36,6 +37,7 @@ pub(super) struct Log<C: TypeConfig> {
     /// The first entry of each term behind `purged`, in order.
     term_starts: Vec<LogId>,
     tail: Tail<C>,
+    sizes: Sizes,
     /// The latest membership at or before `applied`, then all later ones, in order. Never empty.
     memberships: Vec<MembershipAt<C>>,
 }
@@ -70,6 +72,7 @@ impl<C: TypeConfig> Log<C> {
             applied: applied_at,
             term_starts: recovered.term_starts.clone(),
             tail: Tail::new(last.index + 1),
+            sizes: Sizes::new(last.index),
             memberships: vec![applied.membership.clone()],
         };
         log.memberships.extend(recovered.memberships.iter().cloned());
@@ -120,6 +123,8 @@ impl<C: TypeConfig> Log<C> {
             applied,
             term_starts,
             tail,
+            // Fed by the engine, where a limit in bytes decides anything.
+            sizes: _,
             memberships,
         } = self;
         to.value((purged, last, written, stable, committed, dispatched, applied));
@@ -166,6 +171,11 @@ impl<C: TypeConfig> Log<C> {
     /// The bytes of all entries from `from` on; `None` when some of them are not in memory.
     pub(super) fn bytes_from(&self, from: Index) -> Option<u64> {
         self.tail.bytes_from(from)
+    }
+
+    /// How many bytes the entries have, as far as that is known.
+    pub(super) fn sizes(&self) -> &Sizes {
+        &self.sizes
     }
 
     /// The membership in force: the latest in the log, be it committed or not (Raft paper, section 6).
@@ -241,7 +251,9 @@ impl<C: TypeConfig> Log<C> {
             self.note_entry(entry);
         }
         self.last = last;
+        let bytes_before = self.tail.bytes();
         self.tail.push(entries);
+        self.sizes.append(last.index, self.tail.bytes() - bytes_before);
     }
 
     fn note_entry(&mut self, entry: &Entry<C>) {
@@ -264,6 +276,7 @@ impl<C: TypeConfig> Log<C> {
         );
         self.tail.truncate(from);
         let kept = from - 1;
+        self.sizes.truncate_behind(kept);
         self.last = self.log_id_at(kept).expect("what precedes an uncommitted entry is in the log");
         self.term_starts.retain(|start| start.index < from);
         // The membership before an uncommitted one comes back in force.
@@ -296,6 +309,7 @@ impl<C: TypeConfig> Log<C> {
             self.tail = Tail::new(upto.index + 1);
             self.last = upto;
         }
+        self.sizes.purge(upto.index);
         self.purged = upto;
         self.written = self.written.max(upto.index);
     }

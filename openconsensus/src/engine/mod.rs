@@ -15,6 +15,7 @@ mod failure;
 mod fingerprint;
 mod follower;
 mod input;
+mod install;
 mod invariants;
 mod leader;
 mod lease;
@@ -22,9 +23,11 @@ mod log;
 mod membership_change;
 mod peers;
 mod progress;
+mod purge;
 mod read;
 mod receive;
 mod rng;
+mod sizes;
 mod snapshot;
 mod status;
 mod tail;
@@ -54,6 +57,7 @@ use follower::Follower;
 use leader::Leader;
 use lease::Promise;
 use log::Log;
+use purge::Purging;
 use read::Reads;
 use rng::Rng;
 use snapshot::Snapshots;
@@ -165,6 +169,8 @@ pub struct Engine<C: TypeConfig> {
     transfer_outcome: Option<TransferOutcome<C>>,
     /// Who waits for the first membership to be durable, and the write that makes it so.
     initializing: Option<(RequestId, WriteId)>,
+    /// Who waits for the log to be purged durably.
+    purging: Vec<Purging>,
     timers: Timers,
     rng: Rng,
     /// Numbers campaigns, reads of the log and forwarded reads, so that late answers are recognised.
@@ -201,6 +207,7 @@ impl<C: TypeConfig> Engine<C> {
         // Answers to reads that were forwarded before a restart must not be taken for answers to new ones.
         let next_number = rng.next_u64() >> 1;
         let promise = Promise::after_start(&config, &recovered, now);
+        let snapshots = Snapshots::new(recovered.snapshot, &config, recovered.seed, now);
         let mut engine = Self {
             config,
             id: recovered.id,
@@ -210,11 +217,12 @@ impl<C: TypeConfig> Engine<C> {
             log,
             writes: Writes::new(),
             backlog: Backlog::default(),
-            snapshots: Snapshots::new(recovered.snapshot),
+            snapshots,
             reads: Reads::new(),
             promise,
             transfer_outcome: None,
             initializing: None,
+            purging: Vec::new(),
             timers: Timers::default(),
             rng,
             next_number,
@@ -267,10 +275,13 @@ impl<C: TypeConfig> Engine<C> {
             Input::LogRead { read, entries } => self.on_log_read(read, &entries),
             Input::Applied { last } => self.on_applied(last),
             Input::BuildSnapshot { request } => self.on_build_snapshot(request),
-            Input::SnapshotBuilt { id, meta } => self.on_snapshot_built(id, &meta),
+            Input::SnapshotBuilt { id, meta } => self.on_snapshot_built(now, id, &meta),
+            Input::SnapshotBuildFailed { id, error } => self.on_snapshot_build_failed(now, id, &error),
+            Input::SnapshotUnreadable { id, last } => self.on_snapshot_unreadable(now, id, last),
             Input::SnapshotSent { id, response } => self.on_snapshot_sent(now, id, response),
+            Input::PurgeLog { request, upto } => self.on_purge_log(request, upto),
             Input::InstallSnapshot { request, snapshot } => self.on_install_snapshot(now, request, snapshot),
-            Input::SnapshotInstalled { id, installed } => self.on_snapshot_installed(id, installed),
+            Input::SnapshotInstalled { id, installed } => self.on_snapshot_installed(now, id, installed),
         }
     }
 
@@ -323,6 +334,8 @@ impl<C: TypeConfig> Engine<C> {
                 Timer::Heartbeat => self.on_heartbeat_timeout(now),
                 Timer::Transfer => self.on_transfer_timeout(),
                 Timer::Read => self.on_read_timeout(now),
+                // What is due is built when the effects are taken.
+                Timer::Snapshot => {}
             }
         }
     }
@@ -336,6 +349,7 @@ impl<C: TypeConfig> Engine<C> {
             }
         }
         self.finish_initialize();
+        self.finish_purging();
         self.count_own_vote(now);
         self.begin_install();
     }

@@ -98,7 +98,8 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn send_snapshot(&mut self, now: Instant, peer: C::NodeId) {
         let id = SnapshotId(self.number());
         let pending = self.snapshots.last().index;
-        if pending < self.log.purged().index {
+        // Another one is on its way if this one cannot be read.
+        if pending < self.log.purged().index || self.snapshots.is_damaged() {
             return;
         }
         let is_recent = |contact| now < contact + millis(2 * self.config.election_timeout_ms_max);

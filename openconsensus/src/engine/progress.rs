@@ -8,8 +8,12 @@ use crate::entry::Index;
 use crate::metrics::ProgressName;
 use crate::type_config::TypeConfig;
 
-use super::Fingerprint;
 use super::effects::{LogReadId, SnapshotId};
+use super::{Fingerprint, millis};
+
+/// The longest wait before a snapshot is sent again, unless the shortest is longer.
+const SNAPSHOT_RETRY_MS_MAX: u64 = 10_000;
+const SNAPSHOT_DOUBLINGS_MAX: u32 = 10;
 
 /// What the leader knows of a peer, and how it sends to it.
 ///
@@ -41,6 +45,8 @@ pub(super) struct Progress {
     pub(super) log_read: Option<LogReadId>,
     /// No snapshot is sent to it before this time: the last one failed.
     pub(super) snapshot_not_before: Option<Instant>,
+    /// How many snapshots have failed since the last one that arrived.
+    snapshot_failures: u32,
     /// Set when it stopped being a member: until when it is still told so.
     pub(super) leaves_at: Option<Instant>,
 }
@@ -108,6 +114,7 @@ impl Progress {
             commit_sent: 0,
             log_read: None,
             snapshot_not_before: None,
+            snapshot_failures: 0,
             leaves_at: None,
         }
     }
@@ -123,9 +130,10 @@ impl Progress {
             commit_sent,
             log_read,
             snapshot_not_before,
+            snapshot_failures,
             leaves_at,
         } = self;
-        to.value((matched, next, state, acked_round, commit_sent, log_read));
+        to.value((matched, next, state, acked_round, commit_sent, log_read, snapshot_failures));
         to.past(*contact);
         to.deadline(*lease_until);
         to.deadline(*snapshot_not_before);
@@ -213,8 +221,17 @@ impl Progress {
         obsolete
     }
 
+    /// A snapshot did not arrive, or was refused: the next one waits for `retry_ms`, doubled with each further failure.
+    pub(super) fn snapshot_failed(&mut self, now: Instant, retry_ms: u64) {
+        let wait_ms = (retry_ms << self.snapshot_failures).min(SNAPSHOT_RETRY_MS_MAX.max(retry_ms));
+        self.snapshot_failures = (self.snapshot_failures + 1).min(SNAPSHOT_DOUBLINGS_MAX);
+        self.snapshot_not_before = Some(now + millis(wait_ms));
+        self.probe();
+    }
+
     /// Sends without waiting from now on, from the first entry that the peer is not known to have.
     fn replicate(&mut self) {
+        self.snapshot_failures = 0;
         self.state = ProgressState::Replicate(Inflight::default());
         self.next = self.matched + 1;
     }

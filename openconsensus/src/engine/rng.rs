@@ -1,7 +1,7 @@
 //! A seeded generator: the only source of chance in the engine.
 
 /// SplitMix64: small, fast, and good enough to keep election timeouts apart.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub(super) struct Rng {
     state: u64,
 }

@@ -99,7 +99,17 @@ impl<C: TypeConfig> Engine<C> {
             committed: self.log.committed(),
             applied: self.log.applied(),
             snapshot: self.snapshots.last(),
+            snapshot_bytes: self.snapshots.meta().and_then(|meta| meta.size_bytes),
+            snapshot_age_ms: (self.snapshots.last() != LogId::ZERO)
+                .then(|| now.saturating_duration_since(self.snapshots.since()).as_millis() as u64),
+            is_building_snapshot: self.snapshots.is_building(),
+            is_installing_snapshot: self.snapshots.is_installing(),
             purged: self.log.purged(),
+            log_bytes: self.log.sizes().between(self.log.purged().index, self.log.last().index),
+            log_bytes_since_snapshot: self
+                .log
+                .sizes()
+                .between(self.snapshots.last().index, self.log.last().index),
             membership: self.log.membership_at().clone(),
             peers,
             quorum_contact_ms: self.quorum_contact(now).map(|contact| ms_since(contact, now)),

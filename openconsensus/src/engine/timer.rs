@@ -17,9 +17,11 @@ pub(super) enum Timer {
     Transfer,
     /// Ask the leader again about reads, or give them up.
     Read,
+    /// Build a snapshot because of its age, or try again to build one.
+    Snapshot,
 }
 
-const TIMERS: [Timer; 4] = [Timer::Election, Timer::Heartbeat, Timer::Transfer, Timer::Read];
+const TIMERS: [Timer; 5] = [Timer::Election, Timer::Heartbeat, Timer::Transfer, Timer::Read, Timer::Snapshot];
 
 /// One deadline for each timer, or none.
 #[derive(Clone, Debug, Default)]
@@ -36,6 +38,10 @@ impl Timers {
     pub(super) fn set_earlier(&mut self, timer: Timer, deadline: Instant) {
         let slot = &mut self.deadlines[timer as usize];
         *slot = Some(slot.map_or(deadline, |set| set.min(deadline)));
+    }
+
+    pub(super) fn set_or_stop(&mut self, timer: Timer, deadline: Option<Instant>) {
+        self.deadlines[timer as usize] = deadline;
     }
 
     pub(super) fn stop(&mut self, timer: Timer) {

@@ -15,10 +15,19 @@ pub struct Counters {
     pub truncations: u64,
     /// Snapshots built here.
     pub snapshots_built: u64,
+    /// Snapshots that could not be built here.
+    pub snapshots_failed: u64,
+    /// Times that the current snapshot could not be read, so that another one was built in its place.
+    pub snapshots_damaged: u64,
     /// Snapshots received and installed.
     pub snapshots_installed: u64,
+    /// Snapshots received and not installed: damaged, broken off, given up by their sender, or of no leader of this
+    /// cluster.
+    pub snapshots_refused: u64,
     /// Snapshots sent whole.
     pub snapshots_sent: u64,
+    /// Snapshots that were not sent whole, or refused.
+    pub snapshots_unsent: u64,
     /// Commands admitted as the leader.
     pub commands_appended: u64,
     /// Reads of old entries from the log storage for peers that lag.

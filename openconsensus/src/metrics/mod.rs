@@ -117,8 +117,21 @@ pub struct RaftMetrics<C: TypeConfig> {
     pub applied: LogId,
     /// The entry that the latest snapshot ends with; [`LogId::ZERO`] when there is none.
     pub snapshot: LogId,
+    /// Its size, where that is known: after a start it is not, until the next one.
+    pub snapshot_bytes: Option<u64>,
+    /// How long ago it was built or installed, when these metrics were published; after a start, how long ago that was.
+    /// `None` without a snapshot.
+    pub snapshot_age_ms: Option<u64>,
+    /// Whether a snapshot is being built.
+    pub is_building_snapshot: bool,
+    /// Whether the snapshot of a leader is being installed.
+    pub is_installing_snapshot: bool,
     /// The entry up to which the log has been purged.
     pub purged: LogId,
+    /// About how many bytes the entries of the log have, those from before the start of the node not counted.
+    pub log_bytes: u64,
+    /// The part of `log_bytes` that is behind the latest snapshot.
+    pub log_bytes_since_snapshot: u64,
     /// The membership in force, be it committed or not.
     pub membership: MembershipAt<C>,
     /// The leader's view of its peers; empty on other nodes.

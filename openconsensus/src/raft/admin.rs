@@ -7,9 +7,10 @@ use futures::channel::oneshot;
 
 use crate::driver::{Item, Request};
 use crate::engine::Input;
-use crate::entry::LogId;
+use crate::entry::{Index, LogId};
 use crate::error::{
-    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, SnapshotError, TransferError, WaitError,
+    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, PurgeError, SnapshotError,
+    TransferError, WaitError,
 };
 use crate::membership::MembershipChange;
 use crate::message::SnapshotMeta;
@@ -136,14 +137,31 @@ impl<C: TypeConfig> Raft<C> {
         self.ask(|reply| Request::TransferLeadership { target, reply }).await?
     }
 
-    /// Builds a snapshot now and returns what it covers when it is done. If one is being built already, its result is
-    /// returned.
+    /// Builds a snapshot now (Raft paper, section 7) and returns what it covers when it is durable. Works on every node,
+    /// also on learners; each builds its own. If one is being built already, its result is returned; and if nothing has
+    /// been applied since the last one that this node has built or installed since its start, that one is returned.
     ///
     /// # Errors
     ///
-    /// [`SnapshotError`] says why there is no new one.
+    /// [`SnapshotError`] says why there is no new one. [`SnapshotError::Failed`] leaves the one before in place.
     pub async fn snapshot(&self) -> Result<SnapshotMeta<C>, SnapshotError> {
         self.ask(|reply| Request::BuildSnapshot { reply }).await?
+    }
+
+    /// Purges the log of this node up to and including the entry at `upto`, and returns the last entry that is purged
+    /// when that is durable: a later one than was asked for if more was purged already. Meant for a disk that is full;
+    /// otherwise the log is purged by itself behind each snapshot.
+    ///
+    /// It goes beyond what [`log_keep_entries`](crate::Config::log_keep_entries),
+    /// [`log_keep_bytes`](crate::Config::log_keep_bytes) and
+    /// [`log_hold_entries_max`](crate::Config::log_hold_entries_max) keep for peers: one that still needs these entries
+    /// gets a snapshot instead. It never goes beyond the latest snapshot, nor beyond one that is being sent.
+    ///
+    /// # Errors
+    ///
+    /// [`PurgeError`] says why nothing was purged, and how far the log can be.
+    pub async fn purge_log(&self, upto: Index) -> Result<LogId, PurgeError> {
+        self.ask(|reply| Request::PurgeLog { upto, reply }).await?
     }
 
     /// Starts an election now, whoever leads. Does nothing on a leader and on a node that is not a voter. Meant for

@@ -65,7 +65,8 @@ fn section_7_each_server_takes_its_own_snapshot_and_drops_the_log_before_it() {
 /// Section 7: a snapshot is taken by itself when the log has grown by a fixed amount.
 #[test]
 fn section_7_a_snapshot_is_taken_when_the_log_has_grown() {
-    let mut cluster = Cluster::with_config(3, Config { snapshot_after_entries: Some(10), ..purging() });
+    let config = Config { snapshot_after_entries: Some(10), snapshot_jitter_percent: 0, ..purging() };
+    let mut cluster = Cluster::with_config(3, config);
     cluster.elect(1);
     for command in 0..35 {
         cluster.write(1, command);

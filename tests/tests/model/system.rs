@@ -108,6 +108,7 @@ pub(crate) fn config() -> Config {
         read_timeout_ms: 600_000,
         snapshot_after_entries: None,
         log_keep_entries: 0,
+        log_keep_bytes: u64::MAX,
         log_hold_entries_max: 0,
         ..Config::default()
     }

@@ -96,6 +96,7 @@ impl IntoFailure for SnapshotError {
         let kind = match &self {
             Self::Empty => Kind::Refused,
             Self::Installing => Kind::NotReady,
+            Self::Failed(_) => Kind::Failed,
             Self::Fatal(_) => Kind::Stopped,
             _ => Kind::Unknown,
         };

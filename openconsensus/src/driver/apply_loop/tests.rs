@@ -6,7 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures::StreamExt;
 
-use super::super::fakes::{FakeLog, FakeNetwork, FakeRuntime, FakeStateMachine, Fault, entries};
+use super::super::fakes::{
+    FakeLog, FakeNetwork, FakeRuntime, FakeStateMachine, Fault, SnapshotFault, entries,
+};
 use super::super::waiters::tests::{OneReply, answers, batch};
 use super::*;
 use crate::config::Config;
@@ -38,7 +40,13 @@ fn metrics() -> RaftMetrics<U64> {
         committed: 0,
         applied: LogId::ZERO,
         snapshot: LogId::ZERO,
+        snapshot_bytes: None,
+        snapshot_age_ms: None,
+        is_building_snapshot: false,
+        is_installing_snapshot: false,
         purged: LogId::ZERO,
+        log_bytes: 0,
+        log_bytes_since_snapshot: 0,
         membership: MembershipAt::default(),
         peers: BTreeMap::new(),
         quorum_contact_ms: None,
@@ -98,6 +106,10 @@ impl World {
             Item::SnapshotInstalled { id, installed } => format!("installed {} {installed}", id.0),
             Item::Input(input) => match *input {
                 Input::SnapshotBuilt { meta, .. } => format!("built {}", meta.last),
+                Input::SnapshotBuildFailed { error, .. } => format!("not built: {error}"),
+                Input::SnapshotUnreadable { last, .. } => {
+                    format!("unreadable {:?}", last.map(|last| last.to_string()))
+                }
                 Input::SnapshotSent { response, .. } => {
                     format!("sent {:?}", response.and_then(|response| response.installed))
                 }
@@ -228,7 +240,7 @@ fn an_installed_snapshot_is_what_the_next_entries_continue() {
 
 #[test]
 fn a_stream_that_breaks_stalls_or_is_given_up_is_not_the_fault_of_the_state_machine() {
-    let broken = futures::stream::iter([Ok(Bytes::from_static(b"1234")), Err(std::io::Error::other("cut"))]);
+    let broken = futures::stream::iter([Ok(Bytes::from_static(b"1234")), Err(io::Error::other("cut"))]);
     let world = World::new(Config::default());
     let _cancel = world.install(snapshot_stream(broken), Some(8));
     assert_eq!(world.told(), ["installed 7 false"]);
@@ -262,7 +274,7 @@ fn a_failure_to_install_a_whole_stream_stops_the_node() {
 fn a_state_machine_that_overlooks_the_error_of_a_stream_stops_the_node() {
     let world = World::new(Config::default());
     world.state_machine.with(|state| state.install_fault = Some(Fault::Wrong));
-    let broken = eight_bytes().chain(futures::stream::iter([Err(std::io::Error::other("cut"))]));
+    let broken = eight_bytes().chain(futures::stream::iter([Err(io::Error::other("cut"))]));
     let _cancel = world.install(snapshot_stream(broken), None);
     let fatal = world.shared.fatal().unwrap().to_string();
     assert!(fatal.contains("whose stream had ended in one"), "{fatal}");
@@ -302,7 +314,51 @@ fn a_snapshot_is_sent_and_the_answer_reported() {
 fn without_a_snapshot_the_transfer_is_answered_at_once() {
     let world = World::new(Config::default());
     let _cancel = send(&world);
-    assert_eq!(world.told(), ["sent None"]);
+    assert_eq!(world.told(), ["unreadable None"]);
+}
+
+/// A leader whose snapshot could not be opened any more stopped, and so did the next one: each had the same bad disk image.
+#[test]
+fn a_snapshot_that_cannot_be_read_here_is_reported_and_stops_nothing() {
+    for (fault, expected) in [
+        (SnapshotFault::Open, "unreadable None"),
+        (SnapshotFault::Read, r#"unreadable Some("2(t1)")"#),
+        (SnapshotFault::Cut, r#"unreadable Some("2(t1)")"#),
+    ] {
+        let world = world_with_snapshot();
+        // The peer takes everything and answers: what it says of a broken stream does not matter.
+        world.network.with(|state| (state.takes_snapshots, state.answers_snapshots) = (true, true));
+        world.state_machine.with(|state| state.snapshot_fault = Some(fault));
+        let _cancel = send(&world);
+        assert_eq!(world.told(), [expected]);
+        assert_eq!(world.shared.fatal(), None);
+    }
+}
+
+#[test]
+fn a_snapshot_that_cannot_be_built_is_reported_and_stops_nothing() {
+    let world = World::new(Config::default());
+    drop(world.apply(1..3));
+    world.state_machine.with(|state| state.build_fault = Some(Fault::Error));
+    let (_cancel, cancelled) = oneshot::channel();
+    world.push(Work::BuildSnapshot { id: SnapshotId(1), cancel: cancelled });
+    drop(world.apply(3..4));
+    world.runtime.run();
+    let told = world.told();
+    assert_eq!(told[..2], ["applied 2(t1)", "applied 3(t1)"]);
+    assert!(told[2].starts_with("not built: "), "{told:?}");
+    assert_eq!(world.shared.fatal(), None);
+}
+
+/// It says that the snapshot is to blame, so that it is sent again.
+#[test]
+fn a_snapshot_that_came_damaged_is_refused_and_stops_nothing() {
+    let world = World::new(Config::default());
+    world.state_machine.with(|state| state.install_fault = Some(Fault::Damage));
+    let _cancel = world.install(eight_bytes(), Some(8));
+    assert_eq!(world.told(), ["installed 7 false"]);
+    assert_eq!(world.shared.fatal(), None);
+    assert_eq!(world.state_machine.with(|state| state.applied.last_applied), LogId::ZERO);
 }
 
 #[test]
