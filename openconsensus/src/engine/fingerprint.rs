@@ -133,6 +133,27 @@ where
             self.value((purging.parts(), writes.distance(purging.until)));
         }
         self.node_or_none(*voted_for);
+        self.role(role);
+        log.fingerprint(self);
+        if config.limits_log_bytes() {
+            log.sizes().fingerprint(self);
+        }
+        writes.fingerprint(self);
+        self.value(backlog);
+        snapshots.fingerprint(writes, self);
+        reads.fingerprint(self);
+        self.value(promise.is_some());
+        if let Some(promise) = promise {
+            promise.fingerprint(self);
+        }
+        self.value(transfer_outcome.is_some());
+        if let Some(outcome) = transfer_outcome {
+            outcome.fingerprint(self);
+        }
+        timers.fingerprint(self);
+    }
+
+    fn role(&mut self, role: &Role<C>) {
         match role {
             Role::Follower(follower) => {
                 self.value(0);
@@ -151,23 +172,6 @@ where
                 leader.fingerprint(self);
             }
         }
-        log.fingerprint(self);
-        if config.limits_log_bytes() {
-            log.sizes().fingerprint(self);
-        }
-        writes.fingerprint(self);
-        self.value(backlog);
-        snapshots.fingerprint(writes, self);
-        reads.fingerprint(self);
-        self.value(promise.is_some());
-        if let Some(promise) = promise {
-            promise.fingerprint(self);
-        }
-        self.value(transfer_outcome.is_some());
-        if let Some(outcome) = transfer_outcome {
-            outcome.fingerprint(self);
-        }
-        timers.fingerprint(self);
     }
 
     /// Feeds a message. Its sender and receiver are not part of it.
