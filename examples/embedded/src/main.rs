@@ -35,11 +35,12 @@ impl Application {
         let now = next.expect("an engine has a deadline").max(self.now);
         self.now = now;
         // First everything that has happened, however much it is ...
-        while let Some((_, from, to, what)) = self.letters.pop_front_if(|(due, ..)| *due <= now) {
+        let due = self.letters.partition_point(|(due, ..)| *due <= now);
+        for (_, from, to, what) in self.letters.drain(..due).collect::<Vec<_>>() {
             if let Some(node) = self.nodes.get_mut(&to) {
                 node.receive(now, from, what);
             } else if let (What::Snapshot { id, .. }, Some(sender)) = (what, self.nodes.get_mut(&from)) {
-                // Whoever sends a snapshot must learn that it did not arrive. Messages may just be lost.
+                // Whoever sends a snapshot must learn that it did not arrive, be it by a deadline. Messages may be lost.
                 sender.engine.step(now, Input::SnapshotSent { id, response: None });
             }
         }

@@ -35,7 +35,7 @@ pub(crate) struct State {
 /// What nodes send to each other: messages of the engine and, beside them, snapshots and what became of them.
 pub(crate) enum What {
     Message(Message<Sum>),
-    Snapshot { id: SnapshotId, announced: InstallSnapshot<Sum>, state: State },
+    Snapshot { id: SnapshotId, announced: Box<InstallSnapshot<Sum>>, state: State },
     SnapshotAnswer { id: SnapshotId, response: InstallSnapshotResponse },
 }
 
@@ -125,7 +125,7 @@ impl Node {
                 self.arrivals += 1;
                 let request = RequestId(u64::MAX - self.arrivals);
                 self.arrived.insert(request, (from, id, state));
-                Input::InstallSnapshot { request, snapshot: announced }
+                Input::InstallSnapshot { request, snapshot: *announced }
             }
             What::SnapshotAnswer { id, response } => Input::SnapshotSent { id, response: Some(response) },
         };
@@ -133,7 +133,8 @@ impl Node {
     }
 
     pub(crate) fn look_at_disk_and_clock(&mut self, now: Instant) {
-        while let Some((_, write)) = self.writing.pop_front_if(|(durable, _)| *durable <= now) {
+        let durable = self.writing.partition_point(|(durable, _)| *durable <= now);
+        for (_, write) in self.writing.drain(..durable) {
             let id = write.id;
             self.disk.carry_out(write);
             self.engine.step(now, Input::Persisted { write: id });
@@ -202,7 +203,7 @@ impl Node {
             }
             SnapshotEffect::Send { id, peer, term } => {
                 let state = self.disk.snapshot.clone();
-                let announced = InstallSnapshot { term, leader: self.id, meta: state.meta() };
+                let announced = InstallSnapshot { term, leader: self.id, meta: state.meta() }.into();
                 Some((peer, What::Snapshot { id, announced, state }))
             }
             SnapshotEffect::Install { id, request, .. } => {
