@@ -15,7 +15,7 @@ use crate::type_config::TypeConfig;
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Everything that can happen. What etcd/raft calls Tick, Step, Propose, ReadIndex, Campaign and so on.
+/// Everything that can happen. [`etcd`](super::etcd) says what the same is called in etcd/raft.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum Input<C: TypeConfig> {

@@ -5,12 +5,25 @@
 //! same inputs at the same times give the same effects. [`Raft`](crate::Raft) drives one with real tasks and clocks; an
 //! application with an event loop of its own can do that itself, as users of etcd/raft and raft-rs do.
 //!
+//! [`etcd`] says what everything is called for those who know etcd/raft.
+//!
 //! Methods have fixed verbs: `on_*` handles an input, `send_*` puts messages into the effects, everything else says what
 //! it does.
+//!
+//! # Driving an engine yourself
+//!
+//! 1. Tell the engine everything that has happened since the last turn, each by [`Engine::step`] with the time it is now.
+//! 2. Carry out what [`Engine::take_effects`] returns, in the order of its fields.
+//! 3. Wait for the next event, at most until [`Engine::next_deadline`].
+//!
+//! [`driving`] says what that means: in which order and why, what must be durable when, what to feed back, and a whole
+//! node in sixty lines.
 
 mod apply;
+pub mod driving;
 mod effects;
 mod election;
+pub mod etcd;
 mod failure;
 mod fingerprint;
 mod follower;
