@@ -19,8 +19,8 @@
 //! | `Advance` | none: [`Input::Persisted`], [`Input::Applied`] and [`Input::LogRead`] say what is done, each when it is | none |
 //! | `ApplyConfChange` | none: a membership is in force from the moment it is appended, and the engine reads it from its own log (Raft paper, section 6) | none |
 //! | `TransferLeadership` | [`Input::TransferLeadership`], answered when it is over | [`Raft::transfer_leadership`] |
-//! | `ForgetLeader` | `Input::ForgetLeader` | `Raft::forget_leader` |
-//! | `ReadIndex` | [`Input::Read`], answered by [`Reply::ReadReady`] | [`Raft::read`], which returns when the state machine may be read |
+//! | `ForgetLeader` | [`Input::ForgetLeader`] | [`Raft::forget_leader`] |
+//! | `ReadIndex` | [`Input::Read`], answered by [`Reply::ReadReady`]; [`Input::ReadByLease`] for what `ReadOnlyLeaseBased` does | [`Raft::read`] and [`Raft::read_by_lease`], which return when the state machine may be read |
 //! | `Status` | [`Engine::metrics`], and a method for each number that is cheap to ask for | [`Raft::metrics`], [`Raft::wait`] |
 //! | `ReportUnreachable` | [`Input::Unreachable`] | [`Raft::report_unreachable`], called by the network |
 //! | `ReportSnapshot` | [`Input::SnapshotSent`] | none: what [`RaftNetwork::send_snapshot`] resolves to says it |
@@ -52,7 +52,7 @@
 //! | `MsgCheckQuorum` | none: a leader counts when it last heard of a quorum whenever its heartbeats are due |
 //! | `MsgTransferLeader` | [`Input::TransferLeadership`]; from a follower to its leader `Body::TransferRequest`, answered by `Body::TransferResponse` |
 //! | `MsgTimeoutNow` | [`Body::TimeoutNow`]; one who will not take over says so by `Body::TimeoutNowDeclined` |
-//! | `MsgReadIndex` | [`Input::Read`] and `Input::ReadByLease`; from a follower to its leader [`Body::ReadRequest`] |
+//! | `MsgReadIndex` | [`Input::Read`] and [`Input::ReadByLease`]; from a follower to its leader [`Body::ReadRequest`] |
 //! | `MsgReadIndexResp` | [`Body::ReadResponse`], and to the client [`Reply::ReadReady`] |
 //! | `MsgPreVote` | [`Body::VoteRequest`] with [`VoteKind::Pre`](crate::VoteKind::Pre) |
 //! | `MsgPreVoteResp` | [`Body::VoteResponse`] with the same |
@@ -60,7 +60,7 @@
 //! | `MsgStorageAppendResp` | [`Input::Persisted`] with the number of the write; it cannot be taken for another one, as an index and a term can |
 //! | `MsgStorageApply` | [`Apply`] |
 //! | `MsgStorageApplyResp` | [`Input::Applied`] |
-//! | `MsgForgetLeader` | `Input::ForgetLeader` |
+//! | `MsgForgetLeader` | [`Input::ForgetLeader`] |
 //!
 //! # What has no counterpart in etcd/raft
 //!
@@ -72,17 +72,19 @@
 //! | `Input::SnapshotBuildFailed`, `Input::SnapshotUnreadable` | a snapshot that could not be built or is damaged is built again | the application |
 //! | `Input::PurgeLog` | purges the log behind the snapshot by hand | the application, by `Compact` |
 //! | [`Input::SnapshotInstalled`] | the state machine has taken a snapshot over, beside everything else | the application, before `Advance` |
-//! | `Input::PauseElections`, `Input::PauseHeartbeats` | maintenance at run time | nobody |
-//! | `Input::ClockJumped` | ends leases that cannot be trusted any more | nobody: `ReadOnlyLeaseBased` trusts the clock |
+//! | [`Input::PauseElections`], [`Input::PauseHeartbeats`] | maintenance at run time | nobody |
+//! | [`Input::ClockJumped`] | ends leases that cannot be trusted any more | nobody: `ReadOnlyLeaseBased` trusts the clock |
 //! | `Body::Removed` | tells a node that it was removed | the application |
 //!
 //! [`Raft`]: crate::Raft
 //! [`Raft::add_learner`]: crate::Raft::add_learner
 //! [`Raft::campaign`]: crate::Raft::campaign
 //! [`Raft::change_membership`]: crate::Raft::change_membership
+//! [`Raft::forget_leader`]: crate::Raft::forget_leader
 //! [`Raft::metrics`]: crate::Raft::metrics
 //! [`Raft::promote`]: crate::Raft::promote
 //! [`Raft::read`]: crate::Raft::read
+//! [`Raft::read_by_lease`]: crate::Raft::read_by_lease
 //! [`Raft::receive`]: crate::Raft::receive
 //! [`Raft::report_unreachable`]: crate::Raft::report_unreachable
 //! [`Raft::shutdown`]: crate::Raft::shutdown
