@@ -77,11 +77,12 @@ pub use error::{
 };
 pub use membership::{Membership, MembershipAt, MembershipChange};
 pub use message::{
-    AppendResult, Body, InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta, VoteKind,
+    AppendResult, Body, InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta, TransferAnswer,
+    TransferRefusal, VoteKind,
 };
 pub use metrics::{
     ApplyTimes, Counters, DiskTimes, Histogram, Histograms, MessageCounters, PeerMetrics, ProgressName,
-    RaftMetrics, ReadTimes, RoleName, WriteTimes,
+    RaftMetrics, ReadTimes, RoleName, Standing, WriteTimes,
 };
 pub use network::{NetworkError, RaftNetwork};
 pub use raft::{MetricsWatch, Raft, Wait, WeakRaft};

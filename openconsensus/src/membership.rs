@@ -238,6 +238,15 @@ pub enum MembershipChange<C: TypeConfig> {
     SetVoters(BTreeSet<C::NodeId>),
     /// Changes how members are reached.
     UpdateNodes(BTreeMap<C::NodeId, C::Node>),
+    /// Makes the membership exactly this: any change in one call. New voters must be learners that have caught up; nodes
+    /// that are not members yet become learners, voters that only `nodes` names become learners, and members that `nodes`
+    /// does not name are removed.
+    Set {
+        /// Who votes.
+        voters: BTreeSet<C::NodeId>,
+        /// Every member, voters and learners, with the way to reach it.
+        nodes: BTreeMap<C::NodeId, C::Node>,
+    },
 }
 
 #[cfg(test)]

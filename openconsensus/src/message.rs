@@ -112,6 +112,104 @@ pub enum Body<C: TypeConfig> {
     },
     /// The leader asks the receiver to campaign at once (thesis 3.10, TimeoutNow).
     TimeoutNow,
+    /// The target of a transfer cannot campaign now: it does not vote, its disk hangs, or a snapshot is being installed.
+    TimeoutNowDeclined,
+    /// A node that was asked to transfer leadership and does not lead asks its leader to.
+    TransferRequest {
+        /// Names the request; the answers repeat it.
+        transfer: u64,
+        /// Who is to lead; `None` leaves that to the leader.
+        target: Option<C::NodeId>,
+    },
+    /// An answer to a `TransferRequest`. That a transfer has come to its end is told by the new leader's messages.
+    TransferResponse {
+        /// As in the request.
+        transfer: u64,
+        /// What becomes of it.
+        answer: TransferAnswer<C>,
+    },
+    /// Tells a node that asks for votes that it is no member: a committed membership does not name it. It learns so if it
+    /// was away when it was removed.
+    Removed {
+        /// As in the request for a vote that this answers: whoever campaigns no longer does not listen.
+        campaign: u64,
+        /// The entry of the membership.
+        membership: LogId,
+    },
+}
+
+/// What becomes of a transfer of leadership that the leader was asked for by another node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "C::NodeId: serde::Serialize",
+        deserialize = "C::NodeId: serde::Deserialize<'de>"
+    ))
+)]
+pub enum TransferAnswer<C: TypeConfig> {
+    /// It is under way.
+    Begun {
+        /// To whom.
+        target: C::NodeId,
+    },
+    /// There is nothing to do: the node that was named leads.
+    Leads {
+        /// The node.
+        leader: C::NodeId,
+    },
+    /// It was not begun, or it has failed and the leader leads on.
+    Refused(TransferRefusal<C>),
+}
+
+/// Why a leader does not hand over its leadership.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "C::NodeId: serde::Serialize",
+        deserialize = "C::NodeId: serde::Deserialize<'de>"
+    ))
+)]
+pub enum TransferRefusal<C: TypeConfig> {
+    /// Another transfer is under way.
+    InProgress {
+        /// Its target.
+        target: C::NodeId,
+    },
+    /// The target does not vote, or will not when the change that is under way is done.
+    NotAVoter {
+        /// The target.
+        target: C::NodeId,
+    },
+    /// There is no other voter.
+    NoTarget,
+    /// The target has not answered for the longest election timeout.
+    NotActive {
+        /// The target.
+        target: C::NodeId,
+    },
+    /// The target would have to be sent so much first that it would take too long.
+    TooFarBehind {
+        /// The target.
+        target: C::NodeId,
+        /// How many entries would have to be sent, a snapshot not counted.
+        behind: u64,
+        /// How many may be.
+        limit: u64,
+    },
+    /// The target did not take over in time.
+    TimedOut {
+        /// The target.
+        target: C::NodeId,
+    },
+    /// The target cannot campaign.
+    Declined {
+        /// The target.
+        target: C::NodeId,
+    },
 }
 
 /// How a vote is asked for.
@@ -174,11 +272,15 @@ impl<C: TypeConfig> Message<C> {
             }
             Body::Heartbeat { commit, .. } | Body::Commit { commit } => is_possible(*commit),
             Body::ReadResponse { index, .. } => are_possible(&[*index]),
+            Body::Removed { membership, .. } => is_possible(*membership),
             Body::VoteResponse { .. }
             | Body::AppendResponse { result: AppendResult::StaleTerm }
             | Body::HeartbeatResponse { .. }
             | Body::ReadRequest { .. }
-            | Body::TimeoutNow => true,
+            | Body::TimeoutNow
+            | Body::TimeoutNowDeclined
+            | Body::TransferRequest { .. }
+            | Body::TransferResponse { .. } => true,
         };
         are_possible(&[self.term]) && is_body_possible
     }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::engine::Engine;
 use crate::entry::{LogId, Term};
-use crate::metrics::{Histograms, RaftMetrics, RoleName};
+use crate::metrics::{Histograms, RaftMetrics, RoleName, Standing};
 use crate::type_config::TypeConfig;
 
 use super::log_loop::LogQueue;
@@ -53,6 +53,7 @@ struct Vital<C: TypeConfig> {
     term: Term,
     leader: Option<C::NodeId>,
     membership: LogId,
+    standing: Standing,
 }
 
 impl<C: TypeConfig> Publisher<C> {
@@ -115,6 +116,7 @@ impl<C: TypeConfig> Vital<C> {
             term: engine.term(),
             leader: engine.leader(),
             membership: engine.membership_at().log_id,
+            standing: engine.standing(),
         }
     }
 }
@@ -133,5 +135,16 @@ fn trace_changes<C: TypeConfig>(before: &Vital<C>, after: &Vital<C>, metrics: &R
     if before.membership != after.membership {
         let membership = &metrics.membership;
         tracing::info!(name: "raft.membership", %node, at = %membership.log_id, membership = %membership.membership, "membership in force");
+    }
+    if before.standing != after.standing {
+        match after.standing {
+            Standing::Removed => tracing::warn!(
+                name: "raft.standing", %node, term, from = %before.standing, to = %after.standing,
+                "this node is no member of the cluster any more"
+            ),
+            Standing::Voter | Standing::Learner | Standing::Outsider => tracing::info!(
+                name: "raft.standing", %node, term, from = %before.standing, to = %after.standing, "standing changed"
+            ),
+        }
     }
 }

@@ -95,6 +95,8 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn on_campaign(&mut self, now: Instant) {
         match self.role {
             Role::Follower(_) | Role::PreCandidate(_) | Role::Candidate(_) => {
+                // Somebody knows better than whoever has said that this node was removed.
+                self.removal.revoke();
                 if !self.is_electable(now) {
                     return;
                 }
@@ -116,9 +118,9 @@ impl<C: TypeConfig> Engine<C> {
     /// 4.2.2): with two voters, of which one is removed, only the removed one may have the entry. So a voter of the
     /// committed membership is electable too; it does not count its own vote then.
     pub(super) fn is_electable(&self, now: Instant) -> bool {
-        let is_voter =
-            self.log.membership().is_voter(self.id) || self.log.committed_membership().is_voter(self.id);
-        is_voter && !self.snapshots.is_installing() && !self.hangs_on_its_disk(now)
+        let is_voter = self.log.membership().is_voter(self.id)
+            || self.log.committed_membership().membership.is_voter(self.id);
+        is_voter && !self.removal.is_told() && !self.snapshots.is_installing() && !self.hangs_on_its_disk(now)
     }
 
     /// A leader in this state keeps its clients waiting, and its heartbeats keep others from taking over.
@@ -193,6 +195,7 @@ impl<C: TypeConfig> Engine<C> {
         campaign: u64,
         last: LogId,
     ) {
+        self.tell_if_removed(from, campaign);
         let refusal = Body::VoteResponse { kind, campaign, granted: false };
         let keeps_to_leader = match kind {
             VoteKind::Pre | VoteKind::Normal => {
@@ -240,6 +243,14 @@ impl<C: TypeConfig> Engine<C> {
             Role::PreCandidate(_) | Role::Candidate(_) => false,
             // It steps down by itself when it loses its quorum.
             Role::Leader(_) => self.config.check_quorum,
+        }
+    }
+
+    /// Whether this is the campaign under way here.
+    pub(super) fn is_campaigning(&self, id: u64) -> bool {
+        match &self.role {
+            Role::PreCandidate(campaign) | Role::Candidate(campaign) => campaign.id == id,
+            Role::Follower(_) | Role::Leader(_) => false,
         }
     }
 

@@ -12,6 +12,7 @@ impl<C: TypeConfig> Engine<C> {
         self.become_follower(now, self.term, None);
         self.fail_reads();
         self.fail_transfer();
+        self.fail_asked_transfers();
         self.failed = true;
         self.timers.stop_all();
         // Nothing may leave that depends on what may not be on the disk.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use crate::entry::{Entry, Payload};
 use crate::membership::Membership;
-use crate::message::{AppendResult, Body, InstallSnapshot, Message};
+use crate::message::{AppendResult, Body, InstallSnapshot, Message, TransferAnswer, TransferRefusal};
 use crate::type_config::TypeConfig;
 
 use super::{Engine, Role};
@@ -86,6 +86,25 @@ impl<'a, C: TypeConfig> Fingerprint<'a, C> {
     }
 }
 
+impl<C: TypeConfig> Fingerprint<'_, C> {
+    /// Feeds why leadership is not handed over.
+    pub(super) fn transfer_refusal(&mut self, refusal: &TransferRefusal<C>) {
+        self.value(std::mem::discriminant(refusal));
+        match refusal {
+            TransferRefusal::NoTarget => {}
+            TransferRefusal::InProgress { target }
+            | TransferRefusal::NotAVoter { target }
+            | TransferRefusal::NotActive { target }
+            | TransferRefusal::TimedOut { target }
+            | TransferRefusal::Declined { target } => self.node(*target),
+            TransferRefusal::TooFarBehind { target, behind, limit } => {
+                self.node(*target);
+                self.value((behind, limit));
+            }
+        }
+    }
+}
+
 impl<C: TypeConfig> Fingerprint<'_, C>
 where
     C::Command: Hash,
@@ -110,6 +129,8 @@ where
             reads,
             promise,
             transfer_outcome,
+            asked_transfers,
+            removal,
             initializing,
             purging,
             timers,
@@ -150,6 +171,9 @@ where
         if let Some(outcome) = transfer_outcome {
             outcome.fingerprint(self);
         }
+        self.value(asked_transfers.len());
+        asked_transfers.iter().for_each(|asked| asked.fingerprint(self));
+        removal.fingerprint(self);
         timers.fingerprint(self);
     }
 
@@ -195,7 +219,25 @@ where
             Body::Commit { commit } => self.value(commit),
             Body::ReadRequest { read, by_lease } => self.value((read, by_lease)),
             Body::ReadResponse { read, index } => self.value((read, index)),
-            Body::TimeoutNow => {}
+            Body::TimeoutNow | Body::TimeoutNowDeclined => {}
+            Body::TransferRequest { transfer, target } => {
+                self.value(transfer);
+                self.node_or_none(*target);
+            }
+            Body::TransferResponse { transfer, answer } => {
+                self.value(transfer);
+                self.transfer_answer(answer);
+            }
+            Body::Removed { campaign, membership } => self.value((campaign, membership)),
+        }
+    }
+
+    fn transfer_answer(&mut self, answer: &TransferAnswer<C>) {
+        self.value(std::mem::discriminant(answer));
+        match answer {
+            TransferAnswer::Begun { target } => self.node(*target),
+            TransferAnswer::Leads { leader } => self.node(*leader),
+            TransferAnswer::Refused(refusal) => self.transfer_refusal(refusal),
         }
     }
 

@@ -61,7 +61,9 @@ impl<C: TypeConfig> Engine<C> {
         let Role::Follower(follower) = &mut self.role else { return };
         follower.leader = Some(leader);
         follower.contact = Some(now);
+        self.removal.revoke();
         self.look_at_transfer_outcome(leader);
+        self.conclude_transfers(leader);
     }
 
     pub(super) fn on_append(

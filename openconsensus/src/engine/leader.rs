@@ -5,8 +5,7 @@ use std::time::Instant;
 
 use crate::entries::Entries;
 use crate::entry::{Entry, Index, LogId, Payload};
-use crate::error::LeaderHint;
-use crate::message::{AppendResult, Body};
+use crate::message::{AppendResult, Body, TransferRefusal};
 use crate::type_config::TypeConfig;
 
 use super::lease::Lease;
@@ -31,6 +30,8 @@ pub(super) struct Leader<C: TypeConfig> {
     pub(super) reads: LeaderReads<C>,
     pub(super) lease: Lease,
     pub(super) transfer: Option<Transfer<C>>,
+    /// What each peer was told last of a transfer that it has asked for: asked again, it is told the same.
+    pub(super) refused_transfers: BTreeMap<C::NodeId, (u64, TransferRefusal<C>)>,
     pub(super) change: Option<PendingChange>,
     /// The membership entry that `peers` follows.
     pub(super) peers_of: LogId,
@@ -38,7 +39,18 @@ pub(super) struct Leader<C: TypeConfig> {
 
 impl<C: TypeConfig> Leader<C> {
     pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
-        let Self { peers, term_start, round, since, reads, lease, transfer, change, peers_of } = self;
+        let Self {
+            peers,
+            term_start,
+            round,
+            since,
+            reads,
+            lease,
+            transfer,
+            refused_transfers,
+            change,
+            peers_of,
+        } = self;
         to.each_node(peers.iter().map(|(id, progress)| (*id, progress)), |to, progress| {
             progress.fingerprint(to);
         });
@@ -50,6 +62,13 @@ impl<C: TypeConfig> Leader<C> {
         if let Some(transfer) = transfer {
             transfer.fingerprint(to);
         }
+        to.each_node(
+            refused_transfers.iter().map(|(id, refused)| (*id, refused)),
+            |to, (transfer, refusal)| {
+                to.value(transfer);
+                to.transfer_refusal(refusal);
+            },
+        );
     }
 }
 
@@ -66,16 +85,19 @@ impl<C: TypeConfig> Engine<C> {
             reads: LeaderReads::new(),
             lease: Lease::default(),
             transfer: None,
+            refused_transfers: BTreeMap::new(),
             change: None,
             peers_of: LogId::ZERO,
         });
         self.timers.stop(Timer::Election);
         self.look_at_transfer_outcome(self.id);
+        self.conclude_transfers(self.id);
         self.requeue_reads_for_leader(now);
         self.follow_membership(now);
         // Raft paper, section 8; thesis 6.4: what was inherited is committed by an entry of the own term.
         self.append_one(Payload::Blank);
         self.send_heartbeats(now);
+        self.take_up_transfers(now);
     }
 
     /// Answers those who rely on this leadership, and returns what it has begun.
@@ -99,14 +121,9 @@ impl<C: TypeConfig> Engine<C> {
     }
 
     pub(super) fn on_write(&mut self, request: RequestId, commands: Vec<C::Command>) {
-        let Role::Leader(leader) = &self.role else {
-            let leader = self.leader_hint();
+        if !matches!(self.role, Role::Leader(_)) || self.transfer_target().is_some() {
+            let leader = self.next_leader_hint();
             return self.reply(request, Reply::NotLeader { leader });
-        };
-        if let Some(transfer) = &leader.transfer {
-            let id = transfer.target;
-            let node = self.log.membership().node(id).cloned();
-            return self.reply(request, Reply::NotLeader { leader: Some(LeaderHint { id, node }) });
         }
         self.counters.commands_appended += commands.len() as u64;
         let first = LogId { term: self.term, index: self.log.last().index + 1 };
@@ -143,7 +160,7 @@ impl<C: TypeConfig> Engine<C> {
         self.replicate(now);
         self.tell_commit();
         self.drop_departed(now);
-        self.step_down_if_removed(now);
+        self.hand_over_if_removed(now);
     }
 
     /// Commits what a quorum has durably. Its own disk counts like any other, and only if it is a voter: a quorum of

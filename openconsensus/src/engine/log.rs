@@ -188,10 +188,15 @@ impl<C: TypeConfig> Log<C> {
     }
 
     /// The latest membership that is known to be committed.
-    pub(super) fn committed_membership(&self) -> &Membership<C> {
+    pub(super) fn committed_membership(&self) -> &MembershipAt<C> {
         let behind = self.memberships.partition_point(|at| at.log_id.index <= self.committed);
         // The first one is applied, so there is always one at or before the commit index.
-        &self.memberships[behind.max(1) - 1].membership
+        &self.memberships[behind.max(1) - 1]
+    }
+
+    /// Whether one of the memberships that are still known names a node.
+    pub(super) fn has_named(&self, id: C::NodeId) -> bool {
+        self.memberships.iter().any(|at| at.membership.is_member(id))
     }
 
     /// The term of the entry at `index`, if it is known: from the purged entry to the last.
@@ -508,9 +513,9 @@ mod tests {
             let payload = Payload::Membership(Membership::of_voters([(index, ())].into()));
             log.append(vec![Entry { log_id: LogId::new(1, index), payload }].into());
         }
-        assert!(log.committed_membership().is_empty());
+        assert!(log.committed_membership().membership.is_empty());
         log.commit_to(2);
-        assert!(log.committed_membership().is_voter(2));
+        assert!(log.committed_membership().membership.is_voter(2));
     }
 
     #[test]

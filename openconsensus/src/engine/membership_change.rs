@@ -6,7 +6,6 @@ use std::time::Instant;
 use crate::entry::{Entry, LogId, Payload};
 use crate::error::{ChangeMembershipError, InitializeError};
 use crate::membership::{Membership, MembershipChange};
-use crate::message::Body;
 use crate::type_config::TypeConfig;
 
 use super::{Engine, Reply, RequestId, Role, millis};
@@ -128,6 +127,7 @@ impl<C: TypeConfig> Engine<C> {
         if voters.is_empty() {
             return Err(ChangeMembershipError::NoVoters);
         }
+        self.check_quorum_lives(now, &voters)?;
         let changed = voters.symmetric_difference(current.voters()).count();
         if 1 < changed {
             return Ok(current.joint_to(voters, nodes, retiring));
@@ -193,8 +193,52 @@ impl<C: TypeConfig> Engine<C> {
                     target.nodes.insert(*id, node.clone());
                 }
             }
+            MembershipChange::Set { voters, nodes } => {
+                for id in voters.difference(current.voters()) {
+                    self.check_member(*id)?;
+                    self.check_caught_up(now, *id)?;
+                }
+                if let Some(id) = voters.iter().find(|id| !nodes.contains_key(id)) {
+                    return Err(ChangeMembershipError::NoNode { id: *id });
+                }
+                let is_gone = |id: &C::NodeId| !nodes.contains_key(id);
+                target.retiring = current.nodes().keys().copied().filter(is_gone).collect();
+                target.nodes.extend(nodes.iter().map(|(id, node)| (*id, node.clone())));
+                target.voters.clone_from(voters);
+            }
         }
         Ok(target)
+    }
+
+    /// A membership whose voters are silent could commit nothing, not even the change that would repair it. A change that
+    /// makes that no worse is let through: removing dead voters is how it is repaired.
+    fn check_quorum_lives(
+        &self,
+        now: Instant,
+        voters: &BTreeSet<C::NodeId>,
+    ) -> Result<(), ChangeMembershipError<C>> {
+        let silent = |voters: &BTreeSet<C::NodeId>| -> BTreeSet<C::NodeId> {
+            voters.iter().copied().filter(|id| self.is_silent(now, *id)).collect()
+        };
+        // How many more voters may fall silent before nothing can be committed.
+        let spare = |voters: &BTreeSet<C::NodeId>, silent: usize| {
+            let majority = voters.len() / 2 + 1;
+            (voters.len() - silent).cast_signed() - majority.cast_signed()
+        };
+        let current = self.log.membership().voters();
+        let after = silent(voters);
+        let spare_after = spare(voters, after.len());
+        if spare_after < 0 && spare_after < spare(current, silent(current).len()) {
+            return Err(ChangeMembershipError::QuorumSilent { silent: after, voters: voters.clone() });
+        }
+        Ok(())
+    }
+
+    /// Whether a node has not answered this leader for twice the longest election timeout.
+    fn is_silent(&self, now: Instant, id: C::NodeId) -> bool {
+        let Role::Leader(leader) = &self.role else { return false };
+        let Some(progress) = leader.peers.get(&id) else { return false };
+        progress.contact.unwrap_or(leader.since) + millis(2 * self.config.election_timeout_ms_max) <= now
     }
 
     fn check_member(&self, id: C::NodeId) -> Result<(), ChangeMembershipError<C>> {
@@ -253,19 +297,5 @@ impl<C: TypeConfig> Engine<C> {
         {
             change.log_id = log_id;
         }
-    }
-
-    /// A leader that is no voter any more has led the change to its end (thesis 4.2.2). It hands over to the voter with
-    /// the longest log, and leaves.
-    pub(super) fn step_down_if_removed(&mut self, now: Instant) {
-        let at = self.log.membership_at();
-        let is_committed = at.log_id.index <= self.log.committed();
-        if !matches!(self.role, Role::Leader(_)) || !is_committed || at.membership.is_voter(self.id) {
-            return;
-        }
-        if let Some(successor) = self.best_successor() {
-            self.send(successor, Body::TimeoutNow);
-        }
-        self.become_follower(now, self.term, None);
     }
 }

@@ -42,10 +42,12 @@ mod receive;
 mod rng;
 mod sizes;
 mod snapshot;
+mod standing;
 mod status;
 mod tail;
 mod timer;
 mod transfer;
+mod transfer_request;
 mod writes;
 
 use std::time::{Duration, Instant};
@@ -74,8 +76,10 @@ use purge::Purging;
 use read::Reads;
 use rng::Rng;
 use snapshot::Snapshots;
+use standing::Removal;
 use timer::{Timer, Timers};
 use transfer::TransferOutcome;
+use transfer_request::AskedTransfer;
 use writes::Writes;
 
 /// What a driver has found in the log storage and the state machine of a node when it was started.
@@ -178,8 +182,11 @@ pub struct Engine<C: TypeConfig> {
     reads: Reads<C>,
     /// What this node has promised to a leader. Not part of its role: neither a later term nor another role undoes it.
     promise: Option<Promise<C>>,
-    /// Who waits to learn what became of a transfer that this node has begun.
+    /// A transfer that has ended this node's leadership, until it is known who leads next.
     transfer_outcome: Option<TransferOutcome<C>>,
+    /// Transfers that clients of this node have asked for while it did not lead.
+    asked_transfers: Vec<AskedTransfer<C>>,
+    removal: Removal,
     /// Who waits for the first membership to be durable, and the write that makes it so.
     initializing: Option<(RequestId, WriteId)>,
     /// Who waits for the log to be purged durably.
@@ -234,6 +241,8 @@ impl<C: TypeConfig> Engine<C> {
             reads: Reads::new(),
             promise,
             transfer_outcome: None,
+            asked_transfers: Vec::new(),
+            removal: Removal::default(),
             initializing: None,
             purging: Vec::new(),
             timers: Timers::default(),
@@ -305,6 +314,8 @@ impl<C: TypeConfig> Engine<C> {
         if !self.failed {
             self.lead(now);
             self.forward_reads(now);
+            self.forward_transfers(now);
+            self.look_at_standing();
             self.apply();
             self.tend_snapshots(now);
             self.effects.write = self.writes.take(now, self.hard_state(), &mut self.log);
@@ -333,7 +344,7 @@ impl<C: TypeConfig> Engine<C> {
     /// Whether writes should be kept back, because leadership is being transferred and it will soon be clear where they
     /// belong. A write that is stepped in nevertheless is answered with `NotLeader`.
     pub fn holds_writes(&self) -> bool {
-        matches!(&self.role, Role::Leader(leader) if leader.transfer.is_some())
+        self.transfer_target().is_some() || self.awaits_next_leader()
     }
 
     fn hard_state(&self) -> HardState<C> {
@@ -345,10 +356,11 @@ impl<C: TypeConfig> Engine<C> {
             match timer {
                 Timer::Election => self.on_election_timeout(now),
                 Timer::Heartbeat => self.on_heartbeat_timeout(now),
-                Timer::Transfer => self.on_transfer_timeout(),
+                Timer::Transfer => self.on_transfer_timeout(now),
                 Timer::Read => self.on_read_timeout(now),
                 // What is due is built when the effects are taken.
                 Timer::Snapshot => {}
+                Timer::AskTransfer => self.on_ask_transfer_timeout(now),
             }
         }
     }

@@ -21,6 +21,10 @@ impl<C: TypeConfig> Engine<C> {
         if let Body::VoteRequest { kind, campaign, last } = message.body {
             return self.on_vote_request(now, from, message.term, kind, campaign, last);
         }
+        // Says nothing of terms: whoever was removed may have come far beyond everybody else.
+        if let Body::Removed { campaign, membership } = message.body {
+            return self.on_removed(now, from, campaign, membership);
+        }
         if message.term < self.term {
             return self.on_stale_message(from, &message);
         }
@@ -43,7 +47,11 @@ impl<C: TypeConfig> Engine<C> {
             | Body::AppendResponse { .. }
             | Body::HeartbeatResponse { .. }
             | Body::ReadRequest { .. }
-            | Body::ReadResponse { .. } => self.log.membership().is_member(from),
+            | Body::ReadResponse { .. }
+            | Body::TimeoutNowDeclined
+            | Body::TransferRequest { .. }
+            | Body::TransferResponse { .. } => self.log.membership().is_member(from),
+            Body::Removed { .. } => false,
         }
     }
 
@@ -60,13 +68,17 @@ impl<C: TypeConfig> Engine<C> {
             | Body::Commit { .. }
             | Body::ReadRequest { .. }
             | Body::ReadResponse { .. }
-            | Body::TimeoutNow => {}
+            | Body::TimeoutNow
+            | Body::TimeoutNowDeclined
+            | Body::TransferRequest { .. }
+            | Body::TransferResponse { .. }
+            | Body::Removed { .. } => {}
         }
     }
 
     fn on_current_message(&mut self, now: Instant, from: C::NodeId, body: Body<C>) {
         match body {
-            Body::VoteRequest { .. } => {}
+            Body::VoteRequest { .. } | Body::Removed { .. } => {}
             Body::VoteResponse { kind, campaign, granted } => {
                 self.on_vote_response(now, from, kind, campaign, granted);
             }
@@ -80,6 +92,11 @@ impl<C: TypeConfig> Engine<C> {
             Body::ReadRequest { read, by_lease } => self.on_read_request(now, from, read, by_lease),
             Body::ReadResponse { read, index } => self.on_read_response(read, index),
             Body::TimeoutNow => self.on_timeout_now(now, from),
+            Body::TimeoutNowDeclined => self.on_timeout_now_declined(now, from),
+            Body::TransferRequest { transfer, target } => {
+                self.on_transfer_request(now, from, transfer, target)
+            }
+            Body::TransferResponse { transfer, answer } => self.on_transfer_response(from, transfer, answer),
         }
     }
 }

@@ -111,6 +111,8 @@ impl<C: TypeConfig> Engine<C> {
                 .sizes()
                 .between(self.snapshots.last().index, self.log.last().index),
             membership: self.log.membership_at().clone(),
+            standing: self.standing(),
+            transfer_to: self.transfer_target(),
             peers,
             quorum_contact_ms: self.quorum_contact(now).map(|contact| ms_since(contact, now)),
             leader_contact_ms: self.leader_contact().map(|contact| ms_since(contact, now)),

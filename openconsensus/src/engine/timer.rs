@@ -19,9 +19,12 @@ pub(super) enum Timer {
     Read,
     /// Build a snapshot because of its age, or try again to build one.
     Snapshot,
+    /// Ask the leader again to transfer its leadership, or give that up.
+    AskTransfer,
 }
 
-const TIMERS: [Timer; 5] = [Timer::Election, Timer::Heartbeat, Timer::Transfer, Timer::Read, Timer::Snapshot];
+const TIMERS: [Timer; 6] =
+    [Timer::Election, Timer::Heartbeat, Timer::Transfer, Timer::Read, Timer::Snapshot, Timer::AskTransfer];
 
 /// One deadline for each timer, or none.
 #[derive(Clone, Debug, Default)]

@@ -32,6 +32,12 @@ pub struct Counters {
     pub commands_appended: u64,
     /// Reads of old entries from the log storage for peers that lag.
     pub catch_up_reads: u64,
+    /// Transfers of leadership begun here as the leader, its own when it is removed or demoted among them.
+    pub transfers_begun: u64,
+    /// Those after which the target was the first to lead.
+    pub transfers_succeeded: u64,
+    /// Those that the target declined, that took too long, or after which another node led.
+    pub transfers_failed: u64,
     /// Reads answered by the lease as the leader, of this node's clients and of peers. Those that arrived together count
     /// as one, here and in `reads_by_round`.
     pub reads_by_lease: u64,
@@ -72,6 +78,14 @@ pub struct MessageCounters {
     pub read_responses: u64,
     /// Requests to campaign at once.
     pub timeout_nows: u64,
+    /// Answers to them that decline.
+    pub timeout_nows_declined: u64,
+    /// Requests to the leader to transfer its leadership.
+    pub transfer_requests: u64,
+    /// Answers to them.
+    pub transfer_responses: u64,
+    /// Messages that tell a node that it was removed.
+    pub removals: u64,
     /// Entries in all appends.
     pub entries: u64,
     /// Bytes of all messages, as limits count them: 64 for a message, and its entries.
@@ -95,13 +109,17 @@ impl MessageCounters {
             Body::ReadRequest { .. } => &mut self.read_requests,
             Body::ReadResponse { .. } => &mut self.read_responses,
             Body::TimeoutNow => &mut self.timeout_nows,
+            Body::TimeoutNowDeclined => &mut self.timeout_nows_declined,
+            Body::TransferRequest { .. } => &mut self.transfer_requests,
+            Body::TransferResponse { .. } => &mut self.transfer_responses,
+            Body::Removed { .. } => &mut self.removals,
         };
         *kind += 1;
         self.bytes += bytes;
     }
 
     /// The counts of messages by the name of their kind.
-    pub fn by_kind(&self) -> [(&'static str, u64); 10] {
+    pub fn by_kind(&self) -> [(&'static str, u64); 14] {
         let Self {
             vote_requests,
             vote_responses,
@@ -113,6 +131,10 @@ impl MessageCounters {
             read_requests,
             read_responses,
             timeout_nows,
+            timeout_nows_declined,
+            transfer_requests,
+            transfer_responses,
+            removals,
             entries: _,
             bytes: _,
         } = *self;
@@ -127,6 +149,10 @@ impl MessageCounters {
             ("read_request", read_requests),
             ("read_response", read_responses),
             ("timeout_now", timeout_nows),
+            ("timeout_now_declined", timeout_nows_declined),
+            ("transfer_request", transfer_requests),
+            ("transfer_response", transfer_responses),
+            ("removed", removals),
         ]
     }
 

@@ -42,6 +42,32 @@ impl fmt::Display for RoleName {
     }
 }
 
+/// What a node is in its cluster, as far as it knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub enum Standing {
+    /// The membership in force names it as a voter.
+    Voter,
+    /// The membership in force names it as a learner.
+    Learner,
+    /// It was a member and is none any more: a membership in its log does not name it, or a member has told it so. It does
+    /// not campaign until it hears from a leader. Stop it, or add it again.
+    Removed,
+    /// No membership that it has seen since its start has named it: it is new, or it was removed before that start.
+    Outsider,
+}
+
+impl fmt::Display for Standing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Voter => "voter",
+            Self::Learner => "learner",
+            Self::Removed => "removed",
+            Self::Outsider => "outsider",
+        })
+    }
+}
+
 /// How a leader sends to a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -134,6 +160,10 @@ pub struct RaftMetrics<C: TypeConfig> {
     pub log_bytes_since_snapshot: u64,
     /// The membership in force, be it committed or not.
     pub membership: MembershipAt<C>,
+    /// What this node is in that membership.
+    pub standing: Standing,
+    /// To whom this node, which leads, is handing over its leadership. Writes wait meanwhile.
+    pub transfer_to: Option<C::NodeId>,
     /// The leader's view of its peers; empty on other nodes.
     pub peers: BTreeMap<C::NodeId, PeerMetrics>,
     /// On a leader, how long ago the latest moment is by which a quorum, this node among it, was heard of, in

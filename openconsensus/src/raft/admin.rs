@@ -124,12 +124,24 @@ impl<C: TypeConfig> Raft<C> {
         self.change_membership(MembershipChange::Promote(ids), None).await
     }
 
-    /// Hands leadership over to `target`, or to the voter whose log is the longest, and returns the new leader. Works
-    /// on the leader; writes wait meanwhile. It takes about a round trip to a target that has caught up.
+    /// Hands leadership over to `target` and returns the new leader (Raft thesis, 3.10). Without a target the leader chooses
+    /// the voter with most of the log among those that answer and need no snapshot.
+    ///
+    /// May be asked of any node: one that does not lead asks its leader, waits for one if it knows none, and asks again
+    /// when messages are lost. Where `target` leads already there is nothing to do.
+    ///
+    /// The leader refuses a target that could not take over soon. Otherwise it takes no writes for a while, so that the
+    /// target can be brought up to date: they wait, and go on here or are told who leads. Then it tells the target to take
+    /// over, again with each heartbeat. It takes about a round trip to a target that has caught up, and at most
+    /// [`transfer_timeout_ms`](crate::Config::transfer_timeout_ms); after that the old leader leads on. Meanwhile
+    /// [`transfer_to`](RaftMetrics::transfer_to) names the target, and [`Counters`](crate::Counters) say afterwards how
+    /// many succeeded.
     ///
     /// # Errors
     ///
-    /// [`TransferError`] says whether this node leads on and why.
+    /// [`TransferError`] says whether the leader leads on and why. Only [`TransferError::Failed`],
+    /// [`TransferError::NotAnswered`] and [`Fatal`] leave open whether leadership has changed. An answer comes after
+    /// `2 * (transfer_timeout_ms + election_timeout_ms_max)` at the latest.
     pub async fn transfer_leadership(
         &self,
         target: Option<C::NodeId>,

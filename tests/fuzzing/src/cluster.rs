@@ -94,11 +94,12 @@ fn happen(cluster: &mut Cluster, input: &mut BytesIn<'_>, number: u64, size: u64
 fn change(cluster: &mut Cluster, input: &mut BytesIn<'_>, id: u64, size: u64) {
     let mask = input.byte();
     let set: BTreeSet<u64> = (1..=size).filter(|id| mask >> id & 1 == 1).collect();
-    let change: MembershipChange<Test> = match input.below(5) {
+    let change: MembershipChange<Test> = match input.below(6) {
         0 => MembershipChange::AddLearners(nodes(set)),
         1 => MembershipChange::Promote(set),
         2 => MembershipChange::Demote(set),
         3 => MembershipChange::Remove(set),
+        4 => MembershipChange::Set { voters: set, nodes: nodes(1..=1 + input.below(size)) },
         _ => MembershipChange::SetVoters(set),
     };
     cluster.change(id, change);

@@ -9,7 +9,7 @@ use openconsensus::engine::{
 use openconsensus::{
     AppendResult, AppliedState, Body, Config, Entries, Entry, HardState, InstallSnapshot,
     InstallSnapshotResponse, LogId, Membership, MembershipAt, MembershipChange, Message, Payload, RoleName,
-    SnapshotMeta, Term, VoteKind,
+    SnapshotMeta, Term, TransferAnswer, TransferRefusal, VoteKind,
 };
 use openconsensus_tests::engines::{Disk, Test, log_of, nodes};
 
@@ -305,19 +305,39 @@ fn body(input: &mut BytesIn<'_>) -> Body<Test> {
             0 => Body::ReadRequest { read: input.number(), by_lease: input.below(2) == 0 },
             _ => Body::ReadResponse { read: input.number(), index: input.number() },
         },
-        _ => Body::TimeoutNow,
+        _ => match input.below(8) {
+            0..=3 => Body::TimeoutNow,
+            4 => Body::TimeoutNowDeclined,
+            5 => Body::TransferRequest {
+                transfer: input.number(),
+                target: Some(input.below(5)).filter(|id| *id != 0),
+            },
+            6 => Body::TransferResponse { transfer: input.number(), answer: answer(input) },
+            _ => Body::Removed { campaign: input.number(), membership: log_id(input) },
+        },
+    }
+}
+
+fn answer(input: &mut BytesIn<'_>) -> TransferAnswer<Test> {
+    let node = input.below(5);
+    match input.below(4) {
+        0 => TransferAnswer::Begun { target: node },
+        1 => TransferAnswer::Leads { leader: node },
+        2 => TransferAnswer::Refused(TransferRefusal::NoTarget),
+        _ => TransferAnswer::Refused(TransferRefusal::TimedOut { target: node }),
     }
 }
 
 fn change(input: &mut BytesIn<'_>) -> MembershipChange<Test> {
     let mask = input.byte();
     let set: BTreeSet<u64> = (0..5).filter(|id| mask >> id & 1 == 1).collect();
-    match input.below(6) {
+    match input.below(7) {
         0 => MembershipChange::AddLearners(nodes(set)),
         1 => MembershipChange::Promote(set),
         2 => MembershipChange::Demote(set),
         3 => MembershipChange::Remove(set),
         4 => MembershipChange::UpdateNodes(nodes(set)),
+        5 => MembershipChange::Set { voters: set, nodes: nodes(0..input.below(6)) },
         _ => MembershipChange::SetVoters(set),
     }
 }

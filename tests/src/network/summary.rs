@@ -46,6 +46,13 @@ fn write_body<C: TypeConfig>(f: &mut fmt::Formatter<'_>, body: &Body<C>) -> fmt:
         Body::ReadRequest { read, by_lease: true } => write!(f, "read request #{read} by lease"),
         Body::ReadResponse { read, index } => write!(f, "read response #{read} index {index}"),
         Body::TimeoutNow => f.write_str("timeout now"),
+        Body::TimeoutNowDeclined => f.write_str("timeout now declined"),
+        Body::TransferRequest { transfer, target: Some(target) } => {
+            write!(f, "transfer request #{transfer} to {target}")
+        }
+        Body::TransferRequest { transfer, target: None } => write!(f, "transfer request #{transfer}"),
+        Body::TransferResponse { transfer, answer } => write!(f, "transfer response #{transfer} {answer:?}"),
+        Body::Removed { campaign, membership } => write!(f, "removed by {membership} (#{campaign})"),
         // The enum may grow; what is unknown here is shown as it shows itself.
         other => write!(f, "{other:?}"),
     }

@@ -10,7 +10,7 @@ use crate::engines::{ELECTION_TIMEOUT_MS, Test};
 use super::network::Except;
 use super::show;
 use super::stage::{Sent, Stage};
-use super::words::{Result, Words, log_id, numbers, wrong};
+use super::words::{Members, Result, Words, log_id, numbers, wrong};
 
 impl Stage {
     pub(super) fn campaign(&mut self, words: &mut Words<'_>) -> Result<()> {
@@ -51,7 +51,14 @@ impl Stage {
         let id = self.living(words)?;
         let kind = words.next("a kind of change")?;
         let named = words.next("a node")?;
-        let ids: BTreeSet<u64> = numbers(named, "a node")?.into_iter().collect();
+        let members = match kind {
+            "set" => Some(Members::parse(named)?),
+            _ => None,
+        };
+        let ids: BTreeSet<u64> = match &members {
+            Some(members) => members.all(),
+            None => numbers(named, "a node")?.into_iter().collect(),
+        };
         let nodes = crate::engines::nodes(ids.iter().copied());
         let change: MembershipChange<Test> = match kind {
             "add-learners" => MembershipChange::AddLearners(nodes),
@@ -60,6 +67,10 @@ impl Stage {
             "remove" => MembershipChange::Remove(ids),
             "set-voters" => MembershipChange::SetVoters(ids),
             "update-nodes" => MembershipChange::UpdateNodes(nodes),
+            "set" => {
+                let voters = members.map(|members| members.voters).unwrap_or_default();
+                MembershipChange::Set { voters, nodes }
+            }
             other => return wrong(format!("`{other}` is not a change of membership"), words.usage()),
         };
         let expected = match words.take("expecting") {

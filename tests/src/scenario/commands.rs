@@ -43,7 +43,8 @@ pub(super) const COMMANDS: &[Command] = &[
     command("read", "read ID", Stage::read),
     command(
         "change",
-        "change ID add-learners|promote|demote|remove|set-voters|update-nodes IDS [expecting INDEX@TERM]",
+        "change ID add-learners|promote|demote|remove|set-voters|update-nodes IDS [expecting INDEX@TERM] | \
+         change ID set {VOTERS +LEARNERS} [expecting INDEX@TERM]",
         Stage::change,
     ),
     command("transfer", "transfer ID [to ID]", Stage::transfer),

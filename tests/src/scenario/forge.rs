@@ -46,11 +46,13 @@ fn body(kind: &str, words: &mut Words<'_>) -> Result<Body<Test>> {
         }
         "Commit" => Body::Commit { commit: named(words, "commit")? },
         "TimeoutNow" => Body::TimeoutNow,
+        "TimeoutNowDeclined" => Body::TimeoutNowDeclined,
+        "Removed" => Body::Removed { campaign: 0, membership: named(words, "by")? },
         other => {
             return wrong(
                 format!("`{other}` cannot be forged"),
                 "PreVoteRequest, VoteRequest, TransferVoteRequest, Append, AppendResponse, Heartbeat, \
-                 HeartbeatResponse, Commit and TimeoutNow can",
+                 HeartbeatResponse, Commit, TimeoutNow, TimeoutNowDeclined and Removed can",
             );
         }
     })

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 
 use openconsensus::engine::{LogWrite, Reply};
-use openconsensus::{AppendResult, Body, Entry, LogId, Membership, Message, Payload, VoteKind};
+use openconsensus::{
+    AppendResult, Body, Entry, LogId, Membership, Message, Payload, TransferAnswer, VoteKind,
+};
 
 use crate::engines::{Disk, Letter, Test, What, command_at};
 
@@ -133,7 +135,18 @@ fn message(message: &Message<Test>) -> String {
         Body::HeartbeatResponse { round, promise_ms } => format!(" round {round} promises {promise_ms} ms"),
         Body::Commit { commit } => format!(" commit {}", id(*commit)),
         Body::ReadRequest { by_lease: true, .. } => " by lease".into(),
-        Body::ReadRequest { by_lease: false, .. } | Body::TimeoutNow => String::new(),
+        Body::ReadRequest { by_lease: false, .. } | Body::TimeoutNow | Body::TimeoutNowDeclined => {
+            String::new()
+        }
+        Body::TransferRequest { target, .. } => {
+            target.map_or(String::new(), |target| format!(" to {target}"))
+        }
+        Body::TransferResponse { answer, .. } => match answer {
+            TransferAnswer::Begun { target } => format!(" begun to {target}"),
+            TransferAnswer::Leads { leader } => format!(" node {leader} leads"),
+            TransferAnswer::Refused(refusal) => format!(" refused {refusal:?}"),
+        },
+        Body::Removed { membership, .. } => format!(" by {}", id(*membership)),
         Body::ReadResponse { index, .. } => format!(" index {index}"),
         other => format!(" {other:?}"),
     };
@@ -156,6 +169,10 @@ pub(super) const KINDS: &[&str] = &[
     "ReadRequest",
     "ReadResponse",
     "TimeoutNow",
+    "TimeoutNowDeclined",
+    "TransferRequest",
+    "TransferResponse",
+    "Removed",
     "Snapshot",
     "SnapshotResponse",
 ];
@@ -189,6 +206,10 @@ fn body_name(body: &Body<Test>) -> &'static str {
         Body::ReadRequest { .. } => "ReadRequest",
         Body::ReadResponse { .. } => "ReadResponse",
         Body::TimeoutNow => "TimeoutNow",
+        Body::TimeoutNowDeclined => "TimeoutNowDeclined",
+        Body::TransferRequest { .. } => "TransferRequest",
+        Body::TransferResponse { .. } => "TransferResponse",
+        Body::Removed { .. } => "Removed",
         // A new kind of message, which this language does not know yet.
         _ => "Unknown",
     }

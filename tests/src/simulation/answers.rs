@@ -35,9 +35,10 @@ enum Asked {
         floor: Index,
     },
     Change,
-    /// In which term it was asked.
+    /// In which term it was asked, and who is to lead.
     Transfer {
         term: Term,
+        target: Option<u64>,
     },
     Snapshot,
     Initialize,
@@ -141,8 +142,8 @@ impl Answers {
         self.ask(node, Asked::Change)
     }
 
-    pub(super) fn transfer(&mut self, node: u64, term: Term) -> RequestId {
-        self.ask(node, Asked::Transfer { term })
+    pub(super) fn transfer(&mut self, node: u64, term: Term, target: Option<u64>) -> RequestId {
+        self.ask(node, Asked::Transfer { term, target })
     }
 
     pub(super) fn build_snapshot(&mut self, node: u64) -> RequestId {
@@ -197,7 +198,11 @@ impl Answers {
                 coverage.add(Count::ChangesUnknown);
             }
             (Asked::Change, Reply::ChangeMembershipFailed(_)) => coverage.add(Count::ChangesRefused),
-            (Asked::Transfer { term }, Reply::Transferred { leader }) => {
+            (Asked::Transfer { term, target }, Reply::Transferred { leader }) => {
+                assert!(
+                    target.is_none_or(|target| target == *leader),
+                    "a transfer to {target:?} is done, it is said, but node {leader} leads"
+                );
                 let has_led = oracle.latest_leader().is_some_and(|(latest, _)| {
                     (term..=latest).any(|term| oracle.leader_of(term) == Some(*leader))
                 });

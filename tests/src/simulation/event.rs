@@ -115,6 +115,8 @@ pub(super) enum Change {
     SetVoters,
     /// Change how members are reached.
     Update,
+    /// Make these the voters and everybody else who was one a learner, with node 1 to 3 as members whatever they were.
+    Set,
 }
 
 impl Change {
@@ -127,6 +129,7 @@ impl Change {
             Self::Remove => MembershipChange::Remove(set),
             Self::SetVoters => MembershipChange::SetVoters(set),
             Self::Update => MembershipChange::UpdateNodes(nodes(ids.iter())),
+            Self::Set => MembershipChange::Set { voters: set, nodes: nodes(ids.iter().chain(1..=3)) },
         }
     }
 }

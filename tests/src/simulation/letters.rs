@@ -44,6 +44,14 @@ pub(super) enum Kind {
     ReadAnswer,
     /// The receiver is to campaign.
     TimeoutNow,
+    /// It cannot.
+    Declined,
+    /// A transfer that is asked for through another node.
+    TransferRequest,
+    /// What the leader says to that.
+    TransferAnswer,
+    /// The receiver is no member.
+    Removed,
     /// A snapshot with its bytes.
     Snapshot,
     /// What became of it.
@@ -79,6 +87,10 @@ impl Kind {
             Body::ReadRequest { .. } => Self::ReadRequest,
             Body::ReadResponse { .. } => Self::ReadAnswer,
             Body::TimeoutNow => Self::TimeoutNow,
+            Body::TimeoutNowDeclined => Self::Declined,
+            Body::TransferRequest { .. } => Self::TransferRequest,
+            Body::TransferResponse { .. } => Self::TransferAnswer,
+            Body::Removed { .. } => Self::Removed,
             body => panic!("the simulation does not know {body:?}"),
         }
     }
@@ -101,6 +113,10 @@ impl Kind {
             Self::ReadRequest => Count::ReadRequests,
             Self::ReadAnswer => Count::ReadAnswers,
             Self::TimeoutNow => Count::TimeoutNows,
+            Self::Declined => Count::Declined,
+            Self::TransferRequest => Count::TransferRequests,
+            Self::TransferAnswer => Count::TransferAnswers,
+            Self::Removed => Count::RemovedTold,
             Self::Snapshot => Count::SnapshotStreams,
             Self::SnapshotAnswer => Count::SnapshotAnswers,
         }

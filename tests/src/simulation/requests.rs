@@ -53,6 +53,7 @@ impl Planner {
             0..65 => self.change(node, world),
             65..80 => {
                 let target = self.percent(70).then(|| self.any());
+                let node = if self.percent(40) { self.any() } else { node };
                 Some(Happening::Transfer { node, target })
             }
             80..88 => Some(Happening::BuildSnapshot { node: self.any() }),
@@ -87,8 +88,15 @@ impl Planner {
     }
 
     fn any_change(&mut self) -> Change {
-        let all =
-            [Change::Add, Change::Promote, Change::Demote, Change::Remove, Change::SetVoters, Change::Update];
+        let all = [
+            Change::Add,
+            Change::Promote,
+            Change::Demote,
+            Change::Remove,
+            Change::SetVoters,
+            Change::Update,
+            Change::Set,
+        ];
         all[self.rng.usize(0..all.len())]
     }
 
@@ -98,12 +106,13 @@ impl Planner {
         let voters: Vec<u64> = membership.voters().iter().copied().collect();
         let members: Vec<u64> = membership.nodes().keys().copied().collect();
         loop {
-            let (change, from, count_max) = match self.rng.u64(0..12) {
+            let (change, from, count_max) = match self.rng.u64(0..13) {
                 0..3 => (Change::Add, &outside, 2),
                 3..6 => (Change::Promote, &learners, VOTERS_MAX - voters.len().min(VOTERS_MAX)),
                 6 => (Change::Demote, &voters, voters.len().saturating_sub(1).min(2)),
                 7..9 => (Change::Remove, &members, 2),
                 9..11 => (Change::SetVoters, &members, VOTERS_MAX),
+                11 => (Change::Set, &members, VOTERS_MAX),
                 _ => (Change::Update, &members, 2),
             };
             let count_max = count_max.min(from.len());

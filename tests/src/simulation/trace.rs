@@ -109,6 +109,11 @@ fn describe_message(message: &Message<Test>) -> String {
         Body::ReadRequest { by_lease: true, .. } => format!("t{term} read by lease?"),
         Body::ReadResponse { index, .. } => format!("t{term} read at {index}"),
         Body::TimeoutNow => format!("t{term} campaign now"),
+        Body::TimeoutNowDeclined => format!("t{term} cannot campaign"),
+        Body::TransferRequest { target: Some(target), .. } => format!("t{term} transfer to {target}?"),
+        Body::TransferRequest { target: None, .. } => format!("t{term} transfer?"),
+        Body::TransferResponse { answer, .. } => format!("t{term} transfer {answer:?}"),
+        Body::Removed { membership, .. } => format!("t{term} you were removed by {membership}"),
         body => format!("t{term} {body:?}"),
     }
 }

@@ -18,6 +18,13 @@ impl World {
                 self.coverage.add_many(Count::LeaderChanges, u64::from(is_change));
                 self.seen_leader = Some(leads);
             }
+            let is_leaving = engine.holds_writes() && !engine.membership().is_voter(id);
+            self.coverage.add_many(Count::LeaversLead, u64::from(is_leaving));
+        }
+        if let Some(engine) = &self.nodes[&id].engine {
+            let believes =
+                engine.standing() == openconsensus::Standing::Removed && engine.membership().is_member(id);
+            self.coverage.add_many(Count::RemovedByWord, u64::from(believes));
         }
         let committed = self.oracle.committed();
         for index in self.seen_committed + 1..=committed {

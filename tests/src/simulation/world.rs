@@ -182,7 +182,7 @@ impl World {
                 Input::ChangeMembership { request, change: change.of(ids), expected: None }
             }
             Happening::Transfer { node, target } => {
-                let request = answers.transfer(node, self.nodes[&node].engine().term());
+                let request = answers.transfer(node, self.nodes[&node].engine().term(), target);
                 Input::TransferLeadership { request, target }
             }
             Happening::BuildSnapshot { node } => {

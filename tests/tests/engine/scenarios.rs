@@ -67,14 +67,20 @@ scripts! {
     joint_two_learners_are_promoted
     joint_two_voters_are_demoted
     language_of_time_and_settings
+    member_a_change_whose_quorum_is_silent
     member_a_learner_is_added_catches_up_and_is_promoted
     member_a_learner_is_not_asked_and_does_not_campaign
     member_a_removed_node_disturbs_nobody
     member_a_voter_is_demoted
+    member_a_whole_membership_in_one_call
     member_one_of_two_voters_is_removed
     member_removed_nodes_learn_of_it
+    member_removed_while_it_was_away
     member_that_was_removed_is_added_again
     member_the_leader_demotes_itself
+    member_the_leader_removes_itself
+    member_the_leader_removes_itself_and_nobody_takes_over
+    member_told_wrongly_that_it_was_removed
     one_way_a_follower_that_does_not_hear_the_leader
     one_way_a_follower_that_is_not_heard_by_the_leader
     one_way_a_leader_that_hears_nobody
@@ -136,14 +142,19 @@ scripts! {
     together_a_vote_request_before_an_append
     together_an_append_before_a_vote_request
     together_two_leaders_in_one_step
+    transfer_asked_of_another_node
+    transfer_asked_while_nobody_leads
     transfer_that_another_node_wins
     transfer_that_is_refused
     transfer_to_a_voter_that_has_everything
     transfer_to_a_voter_that_is_down
+    transfer_to_a_voter_that_is_far_behind
     transfer_to_a_voter_that_is_on_its_way_out
+    transfer_to_a_voter_that_is_silent
     transfer_to_a_voter_that_lags
     transfer_while_the_membership_changes
     transfer_whose_message_is_lost
+    transfer_whose_request_is_lost
     write_at_a_node_that_does_not_lead
     write_whose_leader_is_deposed
     writes_a_candidate_asks_when_its_own_vote_is_durable

@@ -67,6 +67,8 @@ impl IntoFailure for ChangeMembershipError<Kv> {
             | Self::AlreadyMember { .. }
             | Self::WrongRole { .. }
             | Self::NoVoters
+            | Self::NoNode { .. }
+            | Self::QuorumSilent { .. }
             | Self::Empty => (Kind::Refused, None),
             Self::StillCatchingUp { .. } => (Kind::Failed, None),
             Self::Fatal(_) => (Kind::Stopped, None),
@@ -80,9 +82,10 @@ impl IntoFailure for TransferError<Kv> {
     fn into_failure(self) -> Failure {
         let (kind, leader) = match &self {
             Self::NotLeader { leader } => (Kind::NotLeader, leader.as_ref()),
-            Self::InProgress { .. } => (Kind::NotReady, None),
-            Self::NotAVoter { .. } | Self::NoTarget => (Kind::Refused, None),
-            Self::TimedOut { .. } => (Kind::Failed, None),
+            Self::InProgress { .. } | Self::TooFarBehind { .. } => (Kind::NotReady, None),
+            Self::NotAVoter { .. } | Self::NoTarget | Self::NotActive { .. } => (Kind::Refused, None),
+            Self::TimedOut { .. } | Self::Declined { .. } => (Kind::Failed, None),
+            Self::NotAnswered { leader } => (Kind::Unknown, leader.as_ref()),
             Self::Failed { leader, .. } => (Kind::Failed, leader.as_ref()),
             Self::Fatal(_) => (Kind::Stopped, None),
             _ => (Kind::Unknown, None),

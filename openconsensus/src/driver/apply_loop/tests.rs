@@ -48,6 +48,8 @@ fn metrics() -> RaftMetrics<U64> {
         log_bytes: 0,
         log_bytes_since_snapshot: 0,
         membership: MembershipAt::default(),
+        standing: crate::Standing::Outsider,
+        transfer_to: None,
         peers: BTreeMap::new(),
         quorum_contact_ms: None,
         leader_contact_ms: None,

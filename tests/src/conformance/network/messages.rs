@@ -2,7 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use openconsensus::{AppendResult, Body, Entries, LogId, Message, RaftNetwork, TypeConfig, VoteKind};
+use openconsensus::{
+    AppendResult, Body, Entries, LogId, Message, RaftNetwork, TransferAnswer, TransferRefusal, TypeConfig,
+    VoteKind,
+};
 
 use super::NetworkFactory;
 use super::crowd::{Member, append, eventually, heartbeat, spawn};
@@ -102,6 +105,12 @@ where
     bodies.push(Body::ReadRequest { read: 6, by_lease: true });
     bodies.push(Body::ReadResponse { read: 6, index: 91 });
     bodies.push(Body::TimeoutNow);
+    bodies.push(Body::TimeoutNowDeclined);
+    for target in [None, Some(a.id)] {
+        bodies.push(Body::TransferRequest { transfer: u64::MAX, target });
+    }
+    bodies.extend(transfer_answers(b.id).map(|answer| Body::TransferResponse { transfer: 4, answer }));
+    bodies.push(Body::Removed { campaign: 7, membership: last });
     let messages: Vec<Message<C>> = (1..).zip(bodies).map(|(term, body)| Message { term, body }).collect();
     a.send(&b, messages.clone());
     let right = "all arrive";
@@ -117,6 +126,22 @@ where
     a.stop(factory).await;
     b.stop(factory).await;
     Ok(())
+}
+
+/// Everything that a leader may say to a transfer.
+fn transfer_answers<C: TypeConfig>(target: C::NodeId) -> impl Iterator<Item = TransferAnswer<C>> {
+    let refusals = [
+        TransferRefusal::InProgress { target },
+        TransferRefusal::NotAVoter { target },
+        TransferRefusal::NoTarget,
+        TransferRefusal::NotActive { target },
+        TransferRefusal::TooFarBehind { target, behind: u64::MAX, limit: 3 },
+        TransferRefusal::TimedOut { target },
+        TransferRefusal::Declined { target },
+    ];
+    [TransferAnswer::Begun { target }, TransferAnswer::Leads { leader: target }]
+        .into_iter()
+        .chain(refusals.into_iter().map(TransferAnswer::Refused))
 }
 
 pub(super) async fn large_messages_arrive<C, F>(factory: &F) -> Result<(), Flaw>
