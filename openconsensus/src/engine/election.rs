@@ -80,7 +80,10 @@ impl<C: TypeConfig> Engine<C> {
 
     /// Stickiness (thesis 4.2.3) is over with the knowledge of who leads.
     pub(super) fn on_forget_leader(&mut self, request: RequestId) {
+        let has_leases = self.config.lease_clock_drift_ppm_max.is_some();
         let reply = match &mut self.role {
+            // The promise to the leader would hold all the same: nothing may be said that looks otherwise.
+            Role::Follower(_) if has_leases => Reply::ForgetLeaderFailed(ForgetLeaderError::Leases),
             Role::Follower(follower) => {
                 follower.leader = None;
                 follower.contact = None;

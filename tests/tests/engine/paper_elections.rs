@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use openconsensus::engine::{Input, Reply};
 use openconsensus::{
-    AppendResult, Body, Config, Entries, LogId, MembershipChange, Message, RoleName, VoteKind,
+    AppendResult, Body, Config, Entries, ForgetLeaderError, LogId, MembershipChange, Message, RoleName,
+    VoteKind,
 };
 use openconsensus_tests::engines::{self, Cluster, ELECTION_TIMEOUT_MS, Letter, nodes};
 
@@ -640,4 +641,19 @@ fn elections_go_on_while_messages_are_lost() {
     assert_eq!(cluster.leader(), None);
     assert!(lost.get() > 10);
     cluster.elect_any();
+}
+
+/// 4.2.3 and 6.4.1: with leases a follower has promised its leader to vote for nobody else. An operator must not be told
+/// that it has forgotten that leader and may vote.
+#[test]
+fn section_6_4_1_a_follower_does_not_forget_a_leader_that_may_have_a_lease() {
+    let config = Config { lease_clock_drift_ppm_max: Some(1000), ..Config::default() };
+    let mut cluster = Cluster::with_config(3, config);
+    let leader = cluster.elect_any();
+    let follower = 1 + leader % 3;
+    let request = cluster.request();
+    cluster.step(follower, Input::ForgetLeader { request });
+    let reply = cluster.reply(request);
+    assert!(matches!(reply, Some(Reply::ForgetLeaderFailed(ForgetLeaderError::Leases))), "{reply:?}");
+    assert_eq!(cluster.metrics(follower).leader, Some(leader));
 }
