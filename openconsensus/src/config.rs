@@ -63,15 +63,26 @@ pub struct Config {
     pub inflight_bytes_max: u64,
     /// The most bytes of one command. At most `uncommitted_bytes_max`; default 4 MiB.
     pub command_bytes_max: u64,
-    /// The most bytes of commands that this node has admitted and not answered. Beyond it a writer waits. 1 KiB to
-    /// 1 TiB; default 64 MiB.
+    /// The most bytes of commands that this node has admitted and not answered; each counts with 256 bytes on top of its
+    /// own. Beyond it [`write`](crate::Raft::write) waits and [`try_write`](crate::Raft::try_write) is refused. A
+    /// leader whose log holds as much that is not committed or not durable, be it from earlier leaders, takes nothing
+    /// more until that is settled. 1 KiB to 1 TiB; default 64 MiB.
     pub uncommitted_bytes_max: u64,
+    /// The most reads that are under way; beyond it [`read`](crate::Raft::read) waits for its turn. 1 to 100,000,000;
+    /// default 65,536.
+    pub reads_waiting_max: u64,
+    /// The most requests of operators (changes of membership, transfers, snapshots) that are not answered. Beyond it
+    /// further ones wait for their turn. 1 to 1,000,000; default 1024.
+    pub requests_waiting_max: u64,
     /// The most bytes of recent stable entries kept in memory for peers and the state machine. Entries that are not
     /// stable yet are kept on top of that. 0 to 1 TiB; default 32 MiB.
     pub tail_bytes_max: u64,
-    /// The most bytes of messages that wait to be looked at. Beyond it [`Raft::receive`](crate::Raft::receive) waits.
+    /// The most bytes of appends that wait to be looked at. Beyond it [`Raft::receive`](crate::Raft::receive) waits.
     /// 1 KiB to 1 TiB; default 64 MiB.
     pub receive_bytes_max: u64,
+    /// The same for heartbeats, votes, answers and all else that is small, so that they never wait behind appends. 1 KiB
+    /// to 1 TiB; default 1 MiB.
+    pub receive_urgent_bytes_max: u64,
     /// The most inputs that the core takes before it lets their effects go. 1 to 1,000,000; default 4096.
     pub inputs_per_turn_max: u64,
     /// The most entries in one call of [`apply`](crate::RaftStateMachine::apply). 1 to 1,000,000; default 4096.
@@ -142,8 +153,11 @@ impl Default for Config {
             inflight_bytes_max: 16 * MIB,
             command_bytes_max: 4 * MIB,
             uncommitted_bytes_max: 64 * MIB,
+            reads_waiting_max: 65_536,
+            requests_waiting_max: 1024,
             tail_bytes_max: 32 * MIB,
             receive_bytes_max: 64 * MIB,
+            receive_urgent_bytes_max: MIB,
             inputs_per_turn_max: 4096,
             apply_entries_max: 4096,
             apply_bytes_max: 32 * MIB,

@@ -93,6 +93,22 @@ pub enum WriteError<C: TypeConfig> {
         /// [`Config::command_bytes_max`](crate::Config::command_bytes_max).
         limit: u64,
     },
+    /// Never appended: as much is admitted as may be, and the caller did not want to wait. Try again when writes have been
+    /// answered, or slow down. Only what was asked not to wait is told so.
+    #[error(
+        "busy: with this write {bytes} bytes would be admitted, the limit uncommitted_bytes_max is {limit}"
+    )]
+    Busy {
+        /// The bytes that are admitted and not answered, and those of this call on top. If others wait for their turn
+        /// this may be less than the limit.
+        bytes: u64,
+        /// [`Config::uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max).
+        limit: u64,
+    },
+    /// Never appended: leadership is being transferred, and the caller did not want to wait for the end of that. Try
+    /// again in a moment: here, or where `NotLeader` then points to. Only what was asked not to wait is told so.
+    #[error("leadership is being transferred")]
+    Transferring,
     /// Appended, then superseded by another committed entry: certainly not committed and never will be. Safe to retry.
     #[error("superseded by an entry of another leader; certainly not committed")]
     Dropped,

@@ -55,6 +55,7 @@ mod entries;
 mod entry;
 mod error;
 pub mod guide;
+mod leadership;
 mod membership;
 mod message;
 mod metrics;
@@ -75,6 +76,7 @@ pub use error::{
     ChangeMembershipError, ConfigError, Fatal, ForgetLeaderError, InitializeError, LeaderHint, PurgeError,
     ReadError, SnapshotError, StartError, TransferError, WaitError, WriteError,
 };
+pub use leadership::LeadershipEvent;
 pub use membership::{Membership, MembershipAt, MembershipChange};
 pub use message::{
     AppendResult, Body, InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta, TransferAnswer,
@@ -82,10 +84,10 @@ pub use message::{
 };
 pub use metrics::{
     ApplyTimes, Counters, DiskTimes, Histogram, Histograms, MessageCounters, PeerMetrics, ProgressName,
-    RaftMetrics, ReadTimes, RoleName, Standing, WriteTimes,
+    QueueMetrics, RaftMetrics, ReadTimes, RoleName, Standing, WriteTimes,
 };
 pub use network::{NetworkError, RaftNetwork};
-pub use raft::{MetricsWatch, Raft, Wait, WeakRaft};
+pub use raft::{LeadershipWatch, MetricsWatch, Raft, Wait, WeakRaft};
 pub use request_network::{RequestNetwork, RequestNetworkLimits, RequestTransport};
 #[cfg(feature = "tokio")]
 pub use runtime::TokioRuntime;

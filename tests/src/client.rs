@@ -63,6 +63,9 @@ impl Client {
                         sleep(PAUSE).await; // paces the attempts
                     }
                 }
+                Err(WriteError::Busy { .. } | WriteError::Transferring) => {
+                    sleep(PAUSE).await; // paces the attempts
+                }
                 Err(WriteError::Dropped | WriteError::TooLarge { .. }) => return Outcome::Absent,
                 Err(WriteError::Unknown { .. }) => {
                     self.leader = None;

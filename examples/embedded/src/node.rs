@@ -151,7 +151,16 @@ impl Node {
             if effects.is_empty() {
                 return letters;
             }
-            let Effects { write, messages, replies, reads, apply, snapshots, state_changed: _ } = effects;
+            let Effects {
+                write,
+                messages,
+                replies,
+                reads,
+                apply,
+                snapshots,
+                leadership: _,
+                state_changed: _,
+            } = effects;
             // 1. The disk begins. Nothing below waits for it: the engine keeps back what depends on it.
             let appends = write.as_ref().is_some_and(|write| !write.append.is_empty());
             self.writing.extend(write.map(|write| (now + WRITING, write)));

@@ -76,6 +76,9 @@ impl Config {
         )?;
         check("tail_bytes_max", self.tail_bytes_max, 0..=TIB, memory)?;
         check("receive_bytes_max", self.receive_bytes_max, KIB..=TIB, memory)?;
+        check("receive_urgent_bytes_max", self.receive_urgent_bytes_max, KIB..=TIB, memory)?;
+        check("reads_waiting_max", self.reads_waiting_max, 1..=100_000_000, memory)?;
+        check("requests_waiting_max", self.requests_waiting_max, 1..=1_000_000, memory)?;
         check("inputs_per_turn_max", self.inputs_per_turn_max, 1..=1_000_000, memory)?;
         check("apply_entries_max", self.apply_entries_max, 1..=1_000_000, memory)?;
         check("apply_bytes_max", self.apply_bytes_max, KIB..=TIB, memory)?;
@@ -157,6 +160,9 @@ mod tests {
             ("log_hold_entries_max", |c| c.log_hold_entries_max = 1),
             ("transfer_timeout_ms", |c| c.transfer_timeout_ms = 0),
             ("inputs_per_turn_max", |c| c.inputs_per_turn_max = 0),
+            ("receive_urgent_bytes_max", |c| c.receive_urgent_bytes_max = 0),
+            ("reads_waiting_max", |c| c.reads_waiting_max = 0),
+            ("requests_waiting_max", |c| c.requests_waiting_max = 0),
         ];
         for (name, spoil) in wrong {
             let mut config = Config::default();

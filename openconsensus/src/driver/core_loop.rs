@@ -1,13 +1,13 @@
 //! Inputs to the engine, effects to everybody else; the only owner of the engine.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 
-use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteId};
+use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteHold, WriteId};
 use crate::entry::{Index, LogId};
 use crate::error::WriteError;
 use crate::network::RaftNetwork;
@@ -17,8 +17,9 @@ use crate::type_config::TypeConfig;
 use super::alarm::Alarm;
 use super::apply_loop::Work;
 use super::clock_watch::ClockWatch;
+use super::gathered::Gathered;
 use super::inbox::Inbox;
-use super::item::{Item, Reader, Request, refuse};
+use super::item::{Item, Request, refuse};
 use super::log_loop::LogQueue;
 use super::outbox::Outbox;
 use super::pending::Pending;
@@ -26,7 +27,7 @@ use super::publish::{Publisher, Sources};
 use super::requests::{Asker, Readers, Requests};
 use super::shared::Shared;
 use super::stages::Stages;
-use super::waiters::{Batch, Waiter};
+use super::waiters::Batch;
 
 /// How many turns are taken before other tasks of the thread get their turn.
 const TURNS_PER_POLL_MAX: usize = 8;
@@ -67,17 +68,6 @@ pub(super) struct Queues<C: TypeConfig> {
     pub(super) catch_up: Arc<Inbox<LogRead>>,
 }
 
-/// What clients want, put together so that the engine is asked once in a turn.
-struct Gathered<C: TypeConfig> {
-    /// Kept back while leadership is being transferred.
-    commands: Vec<C::Command>,
-    writers: VecDeque<Waiter<C>>,
-    /// When the first of them has asked.
-    written_at: Option<Instant>,
-    readers: Vec<Reader<C>>,
-    lease_readers: Vec<Reader<C>>,
-}
-
 impl<C, R, N> Core<C, R, N>
 where
     C: TypeConfig,
@@ -99,13 +89,7 @@ where
             queues,
             taken: Vec::new(),
             taken_since: None,
-            gathered: Gathered {
-                commands: Vec::new(),
-                writers: VecDeque::new(),
-                written_at: None,
-                readers: Vec::new(),
-                lease_readers: Vec::new(),
-            },
+            gathered: Gathered::new(),
             requests: Requests::new(metrics.applied.index),
             pending: Pending::new(),
             cancels: BTreeMap::new(),
@@ -191,23 +175,26 @@ where
 
     fn accept(&mut self, now: Instant, item: Item<C>) {
         match item {
-            Item::Write { command, waiter } => {
-                self.gathered.commands.push(command);
-                self.gather(now, waiter);
+            Item::Write { command, waiter, patience } => {
+                let since = self.taken_since.unwrap_or(now);
+                self.gathered.write(since, [command], waiter, patience);
             }
-            Item::WriteMany { commands, waiter } => {
-                self.gathered.commands.extend(commands);
-                self.gather(now, waiter);
+            Item::WriteMany { commands, waiter, patience } => {
+                let since = self.taken_since.unwrap_or(now);
+                self.gathered.write(since, commands, waiter, patience);
             }
-            Item::Read { reader } => self.gathered.readers.push(reader),
-            Item::ReadByLease { reader } => self.gathered.lease_readers.push(reader),
+            Item::Read { reader } => self.gathered.read(reader),
+            Item::ReadByLease { reader } => self.gathered.read_by_lease(reader),
             Item::Receive { from, messages, permit } => {
                 for message in messages {
                     self.engine.step(now, Input::Receive { from, message });
                 }
                 drop(permit);
             }
-            Item::Request(request) => self.accept_request(now, *request),
+            Item::Request { request, permit } => {
+                self.requests.admit_next(permit);
+                self.accept_request(now, *request);
+            }
             Item::Applied { last, timing } => {
                 self.stages.applied(last, last.index - self.engine.applied().index, &timing);
                 self.engine.step(now, Input::Applied { last });
@@ -236,11 +223,6 @@ where
                 self.engine.step(now, *input);
             }
         }
-    }
-
-    fn gather(&mut self, now: Instant, waiter: Waiter<C>) {
-        self.gathered.writers.push_back(waiter);
-        self.gathered.written_at.get_or_insert(self.taken_since.unwrap_or(now));
     }
 
     fn accept_request(&mut self, now: Instant, request: Request<C>) {
@@ -279,35 +261,40 @@ where
 
     /// Whether there are commands that the engine may be asked to append.
     fn may_write(&self) -> bool {
-        !self.gathered.commands.is_empty() && !self.engine.holds_writes()
+        self.gathered.has_commands() && !self.engine.holds_writes()
     }
 
     /// Asks the engine once for all writers and once for all readers of one kind.
     fn ask(&mut self, now: Instant) {
-        if self.may_write() {
-            let commands = std::mem::take(&mut self.gathered.commands);
-            let writers = std::mem::take(&mut self.gathered.writers);
-            let asked = self.gathered.written_at.take().unwrap_or(now);
-            let request = self.requests.add(Asker::Write(writers, asked));
-            self.engine.step(now, Input::Write { request, commands });
+        match self.engine.write_hold() {
+            Some(WriteHold::Transfer) => self.gathered.refuse_impatient(&WriteError::Transferring),
+            Some(WriteHold::Uncommitted { bytes }) => {
+                let limit = self.shared.config.uncommitted_bytes_max;
+                self.gathered.refuse_impatient(&WriteError::Busy { bytes, limit });
+            }
+            None if self.gathered.has_commands() => {
+                let (commands, writers, since) = self.gathered.take_writes();
+                let request = self.requests.add(Asker::Write(writers, since.unwrap_or(now)));
+                self.engine.step(now, Input::Write { request, commands });
+            }
+            None => {}
         }
-        if !self.gathered.readers.is_empty() {
-            let readers = std::mem::take(&mut self.gathered.readers);
-            let since = self.taken_since.unwrap_or(now);
+        let since = self.taken_since.unwrap_or(now);
+        let (readers, lease_readers) = self.gathered.take_readers();
+        if !readers.is_empty() {
             let request = self.requests.add(Asker::Read(Readers { readers, since }));
             self.engine.step(now, Input::Read { request });
         }
-        if !self.gathered.lease_readers.is_empty() {
-            let readers = std::mem::take(&mut self.gathered.lease_readers);
-            let since = self.taken_since.unwrap_or(now);
-            let request = self.requests.add(Asker::Read(Readers { readers, since }));
+        if !lease_readers.is_empty() {
+            let request = self.requests.add(Asker::Read(Readers { readers: lease_readers, since }));
             self.engine.step(now, Input::ReadByLease { request });
         }
     }
 
     /// Carries out the fields in the order in which they stand, as [`Effects`] asks for.
     fn carry_out(&mut self, now: Instant, effects: Effects<C>) {
-        let Effects { write, messages, replies, reads, apply, snapshots, state_changed } = effects;
+        let Effects { write, messages, replies, reads, apply, snapshots, leadership, state_changed } =
+            effects;
         if let Some(write) = write {
             self.queues.log.push(write);
         }
@@ -334,6 +321,9 @@ where
             self.carry_out_snapshot(effect);
         }
         self.stages.look(now, &self.engine);
+        if !leadership.is_empty() {
+            self.shared.leadership.publish(leadership);
+        }
         if state_changed {
             self.publish(now, Publisher::look);
             self.pending.keep_only(self.publisher.leading_term(), outcome_deadline);
@@ -383,7 +373,9 @@ where
     pub(super) fn storage_failed(&mut self) {
         let now = self.runtime.now();
         self.engine.step(now, Input::StorageFailed);
-        for (request, reply) in self.engine.take_effects(now).replies {
+        let Effects { replies, leadership, .. } = self.engine.take_effects(now);
+        self.shared.leadership.publish(leadership);
+        for (request, reply) in replies {
             if let Some((batch, _)) = self.requests.answer(request, reply, now, now) {
                 self.pending.appended(batch, now);
             }
@@ -407,13 +399,14 @@ where
         self.requests.fail(&reason);
         // Dropping those who wait for entries tells them that the outcome is unknown.
         self.pending = Pending::new();
-        for waiter in std::mem::take(&mut self.gathered.writers) {
+        for waiter in self.gathered.take_writes().1 {
             waiter.fail(WriteError::Fatal(reason.clone()));
         }
         let unseen = std::mem::take(&mut self.taken);
         for item in unseen.into_iter().chain(self.shared.inbox.drain()) {
             refuse(item, &reason);
         }
+        self.shared.leadership.close();
         self.shared.watch.stop(reason);
     }
 }

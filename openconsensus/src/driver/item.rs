@@ -22,17 +22,17 @@ use super::waiters::Waiter;
 /// Something for the core loop.
 pub(crate) enum Item<C: TypeConfig> {
     /// A client wants a command to be appended.
-    Write { command: C::Command, waiter: Waiter<C> },
+    Write { command: C::Command, waiter: Waiter<C>, patience: Patience },
     /// A client wants commands to be appended one behind the other.
-    WriteMany { commands: Vec<C::Command>, waiter: Waiter<C> },
+    WriteMany { commands: Vec<C::Command>, waiter: Waiter<C>, patience: Patience },
     /// A client wants to read.
     Read { reader: Reader<C> },
     /// A client wants to read, and takes a lease for proof.
     ReadByLease { reader: Reader<C> },
     /// Messages of a peer. The permit is given back when the engine has seen them.
     Receive { from: C::NodeId, messages: Vec<Message<C>>, permit: Permit },
-    /// A request that is rare: boxed, so that the others are small.
-    Request(Box<Request<C>>),
+    /// A request that is rare: boxed, so that the others are small. The permit is given back when it is answered.
+    Request { request: Box<Request<C>>, permit: Option<Permit> },
     /// The state machine has applied everything up to this entry.
     Applied { last: LogId, timing: ApplyTiming },
     /// Another entry than this one, for which somebody waits, was applied at its index.
@@ -50,13 +50,27 @@ impl<C: TypeConfig> Item<C> {
     }
 }
 
+/// What a writer does when commands are kept back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Patience {
+    /// It waits until they may be appended, or until it is clear that they may not.
+    Waits,
+    /// It wants to be told at once.
+    AtOnce,
+}
+
 /// Waits for leave to read.
-pub(crate) struct Reader<C: TypeConfig>(pub(crate) oneshot::Sender<Result<Index, ReadError<C>>>);
+pub(crate) struct Reader<C: TypeConfig> {
+    pub(crate) reply: oneshot::Sender<Result<Index, ReadError<C>>>,
+    /// Given back when it is answered.
+    pub(crate) permit: Permit,
+}
 
 impl<C: TypeConfig> Reader<C> {
     /// Who does not listen any more does not want to know.
     pub(super) fn answer(self, result: Result<Index, ReadError<C>>) {
-        drop(self.0.send(result));
+        drop(self.permit);
+        drop(self.reply.send(result));
     }
 }
 
@@ -99,7 +113,7 @@ pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
             waiter.fail(WriteError::Fatal(reason.clone()));
         }
         Item::Read { reader } | Item::ReadByLease { reader } => reader.answer(Err(reason.clone().into())),
-        Item::Request(request) => match *request {
+        Item::Request { request, .. } => match *request {
             Request::Initialize { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
             Request::ChangeMembership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
             Request::TransferLeadership { reply, .. } => drop(reply.send(Err(reason.clone().into()))),

@@ -1,91 +1,129 @@
-//! How much may be admitted: a limit in bytes, first come, first served.
+//! How much may be admitted: a limit in bytes or in number, first come, first served.
 
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
+use std::pin::Pin;
 use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
 
+use futures::FutureExt;
 use futures::channel::oneshot;
 
 use super::sync::lock;
 
-/// A number of bytes that may be out at the same time. Who comes when it is used up waits; nobody overtakes who waits.
+/// How much may be out at the same time, in bytes or in number. Who comes when it is used up waits; nobody overtakes who
+/// waits.
 pub(crate) struct Limit {
-    bytes_max: u64,
+    max: u64,
     state: Mutex<State>,
 }
 
 #[derive(Default)]
 struct State {
     used: u64,
-    waiting: VecDeque<Waiting>,
+    last_ticket: u64,
+    /// Those who wait, in the order in which they came. Who gives up is taken out at once: those who come and go behind one
+    /// who waits for long would take more and more memory otherwise.
+    waiting: BTreeMap<u64, Waiting>,
     closed: bool,
 }
 
 struct Waiting {
-    bytes: u64,
+    amount: u64,
     grant: oneshot::Sender<Permit>,
 }
 
-/// Bytes of a limit. They are free again when it is dropped.
+/// A part of a limit. It is free again when it is dropped.
 pub(crate) struct Permit {
     limit: Arc<Limit>,
-    bytes: u64,
+    amount: u64,
+}
+
+/// Why [`Limit::try_acquire`] has nothing to give.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// So much is out already, or others wait for it.
+    Busy { used: u64 },
+    /// The limit is closed.
+    Closed,
+}
+
+/// What a limit is used for now.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Usage {
+    /// How much is out.
+    pub(crate) used: u64,
+    /// How many wait.
+    pub(crate) waiting: u64,
 }
 
 impl Limit {
-    pub(crate) fn new(bytes_max: u64) -> Arc<Self> {
-        Arc::new(Self { bytes_max, state: Mutex::default() })
+    pub(crate) fn new(max: u64) -> Arc<Self> {
+        Arc::new(Self { max, state: Mutex::default() })
     }
 
-    pub(crate) fn bytes_max(&self) -> u64 {
-        self.bytes_max
+    pub(crate) fn max(&self) -> u64 {
+        self.max
     }
 
-    /// Waits for `bytes`. What is larger than the whole limit gets in when nothing else is out. `None` when the limit
-    /// is closed.
-    pub(crate) async fn acquire(self: &Arc<Self>, bytes: u64) -> Option<Permit> {
-        let grant = {
-            let mut state = lock(&self.state);
-            if state.closed {
-                return None;
-            }
-            if state.waiting.is_empty() && self.fits(&state, bytes) {
-                state.used += bytes;
-                return Some(Permit { limit: self.clone(), bytes });
-            }
+    pub(crate) fn usage(&self) -> Usage {
+        let state = lock(&self.state);
+        Usage { used: state.used, waiting: state.waiting.len() as u64 }
+    }
+
+    /// Takes a place in the queue for `amount`. What is larger than the whole limit gets in when nothing else is out.
+    pub(crate) fn acquire(self: &Arc<Self>, amount: u64) -> Acquire {
+        let mut state = lock(&self.state);
+        let grant = if state.closed {
+            Grant::Decided(None)
+        } else if state.waiting.is_empty() && self.fits(&state, amount) {
+            state.used += amount;
+            Grant::Decided(Some(Permit { limit: self.clone(), amount }))
+        } else {
             let (sender, receiver) = oneshot::channel();
-            state.waiting.push_back(Waiting { bytes, grant: sender });
-            receiver
+            state.last_ticket += 1;
+            let ticket = state.last_ticket;
+            state.waiting.insert(ticket, Waiting { amount, grant: sender });
+            Grant::Awaited { ticket, receiver }
         };
-        let mut place = PlaceInQueue { limit: self, grant };
-        (&mut place.grant).await.ok()
+        Acquire { limit: self.clone(), grant }
     }
 
-    fn fits(&self, state: &State, bytes: u64) -> bool {
-        state.used == 0 || state.used.saturating_add(bytes) <= self.bytes_max
+    /// Takes `amount` if nobody would have to wait for it.
+    pub(crate) fn try_acquire(self: &Arc<Self>, amount: u64) -> Result<Permit, Refused> {
+        let mut state = lock(&self.state);
+        if state.closed {
+            return Err(Refused::Closed);
+        }
+        if !state.waiting.is_empty() || !self.fits(&state, amount) {
+            return Err(Refused::Busy { used: state.used });
+        }
+        state.used += amount;
+        Ok(Permit { limit: self.clone(), amount })
+    }
+
+    fn fits(&self, state: &State, amount: u64) -> bool {
+        state.used == 0 || state.used.saturating_add(amount) <= self.max
     }
 
     /// Lets in whoever is first in the queue and fits.
     fn admit(self: &Arc<Self>) {
         while let Some(next) = self.next_to_admit() {
-            let permit = Permit { limit: self.clone(), bytes: next.bytes };
+            let permit = Permit { limit: self.clone(), amount: next.amount };
             if let Err(mut unwanted) = next.grant.send(permit) {
                 // It stopped waiting at the last moment. Not by dropping the permit, which would come back here.
-                lock(&self.state).used -= std::mem::take(&mut unwanted.bytes);
+                lock(&self.state).used -= std::mem::take(&mut unwanted.amount);
             }
         }
     }
 
     fn next_to_admit(&self) -> Option<Waiting> {
         let mut state = lock(&self.state);
-        while state.waiting.front().is_some_and(|first| first.grant.is_canceled()) {
-            state.waiting.pop_front();
-        }
-        let bytes = state.waiting.front()?.bytes;
-        if !self.fits(&state, bytes) {
+        let amount = state.waiting.first_key_value()?.1.amount;
+        if !self.fits(&state, amount) {
             return None;
         }
-        state.used += bytes;
-        state.waiting.pop_front()
+        state.used += amount;
+        state.waiting.pop_first().map(|(_, first)| first)
     }
 
     /// Sends everybody away who waits, and everybody who comes later.
@@ -103,18 +141,18 @@ impl Permit {
     /// Joins two permits of one limit, so that many are given back in one go.
     pub(crate) fn absorb(&mut self, mut other: Self) {
         debug_assert!(Arc::ptr_eq(&self.limit, &other.limit));
-        self.bytes += std::mem::take(&mut other.bytes);
+        self.amount += std::mem::take(&mut other.amount);
     }
 }
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        if self.bytes == 0 {
+        if self.amount == 0 {
             return;
         }
         let somebody_waits = {
             let mut state = lock(&self.limit.state);
-            state.used -= self.bytes;
+            state.used -= self.amount;
             !state.waiting.is_empty()
         };
         if somebody_waits {
@@ -123,16 +161,38 @@ impl Drop for Permit {
     }
 }
 
-/// Who stops waiting must not hold up those behind it.
-struct PlaceInQueue<'a> {
-    limit: &'a Arc<Limit>,
-    grant: oneshot::Receiver<Permit>,
+/// A place in the queue of a limit. Resolves to the permit, or to `None` when the limit is closed.
+pub(crate) struct Acquire {
+    limit: Arc<Limit>,
+    grant: Grant,
 }
 
-impl Drop for PlaceInQueue<'_> {
+enum Grant {
+    Decided(Option<Permit>),
+    Awaited { ticket: u64, receiver: oneshot::Receiver<Permit> },
+}
+
+impl Future for Acquire {
+    type Output = Option<Permit>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Permit>> {
+        match &mut self.grant {
+            Grant::Decided(permit) => Poll::Ready(permit.take()),
+            Grant::Awaited { receiver, .. } => receiver.poll_unpin(cx).map(Result::ok),
+        }
+    }
+}
+
+/// Who stops waiting must not hold up those behind it.
+impl Drop for Acquire {
     fn drop(&mut self) {
-        self.grant.close();
-        self.limit.admit();
+        if let Grant::Awaited { ticket, receiver } = &mut self.grant {
+            receiver.close();
+            let given_up = lock(&self.limit.state).waiting.remove(ticket);
+            if given_up.is_some() {
+                self.limit.admit();
+            }
+        }
     }
 }
 
@@ -144,7 +204,7 @@ mod tests {
     use super::*;
 
     fn used(limit: &Limit) -> u64 {
-        lock(&limit.state).used
+        limit.usage().used
     }
 
     #[test]
@@ -199,6 +259,37 @@ mod tests {
         assert!(limit.acquire(1).now_or_never().is_none());
         drop(large);
         assert_eq!(used(&limit), 0);
+    }
+
+    #[test]
+    fn who_does_not_want_to_wait_never_overtakes_who_does() {
+        let limit = Limit::new(10);
+        let first = limit.try_acquire(8).ok().unwrap();
+        assert_eq!(limit.try_acquire(3).err(), Some(Refused::Busy { used: 8 }));
+        let mut large = limit.acquire(5);
+        assert!((&mut large).now_or_never().is_none());
+        // It would fit, but somebody waits.
+        assert_eq!(limit.try_acquire(1).err(), Some(Refused::Busy { used: 8 }));
+        assert_eq!(limit.usage(), Usage { used: 8, waiting: 1 });
+        drop(large);
+        assert!(limit.try_acquire(1).is_ok());
+        drop(first);
+        limit.close();
+        assert_eq!(limit.try_acquire(1).err(), Some(Refused::Closed));
+    }
+
+    /// A client in front that waits for ever, and behind it many that come, lose patience and come again: each of them left
+    /// its place in the queue behind.
+    #[test]
+    fn those_who_give_up_behind_one_who_waits_leave_nothing_behind() {
+        let limit = Limit::new(10);
+        let _first = block_on(limit.acquire(10)).unwrap();
+        let mut patient = limit.acquire(10);
+        assert!((&mut patient).now_or_never().is_none());
+        for _ in 0..1000 {
+            assert!(limit.acquire(1).now_or_never().is_none());
+        }
+        assert_eq!(limit.usage(), Usage { used: 10, waiting: 1 });
     }
 
     #[test]

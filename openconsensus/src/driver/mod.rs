@@ -21,6 +21,7 @@ mod clock_watch;
 mod core_loop;
 #[cfg(test)]
 pub(crate) mod fakes;
+mod gathered;
 mod inbox;
 mod item;
 mod limit;
@@ -45,8 +46,8 @@ use std::task::{Context, Poll};
 use futures::FutureExt;
 use futures::future::poll_fn;
 
-pub(crate) use item::{Item, Reader, Request};
-pub(crate) use limit::Permit;
+pub(crate) use item::{Item, Patience, Reader, Request};
+pub(crate) use limit::{Acquire, Limit, Permit, Refused};
 pub(crate) use shared::{Clock, Shared};
 pub(crate) use sync::lock;
 pub(crate) use waiters::{ManyResponses, Waiter};
@@ -262,6 +263,7 @@ impl<C: TypeConfig> Drop for RefuseOnDrop<C> {
         for item in shared.inbox.drain() {
             item::refuse(item, &reason);
         }
+        shared.leadership.close();
         if shared.watch.latest().fatal.is_none() {
             shared.watch.stop(reason);
         }

@@ -42,7 +42,9 @@ impl<C: TypeConfig> Sources<'_, C> {
             disk: self.log.times(),
             apply: self.stages.apply_times(),
         };
-        RaftMetrics { histograms: Arc::new(histograms), ..self.engine.metrics(now) }
+        let mut metrics = RaftMetrics { histograms: Arc::new(histograms), ..self.engine.metrics(now) };
+        self.shared.count_queues(&mut metrics.queues);
+        metrics
     }
 }
 

@@ -8,8 +8,8 @@ use futures::channel::oneshot;
 use crate::engine::{Reply, RequestId};
 use crate::entry::{Index, LogId};
 use crate::error::{
-    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, LeaderHint, PurgeError, ReadError,
-    SnapshotError, TransferError, WriteError,
+    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, PurgeError, ReadError, SnapshotError,
+    TransferError, WriteError,
 };
 use crate::message::{InstallSnapshotResponse, SnapshotMeta};
 use crate::metrics::ReadTimes;
@@ -17,6 +17,7 @@ use crate::runtime::SnapshotStream;
 use crate::type_config::TypeConfig;
 
 use super::item::Reader;
+use super::limit::Permit;
 use super::stages::record;
 use super::waiters::{Batch, Waiter};
 
@@ -50,6 +51,8 @@ pub(super) enum Asker<C: TypeConfig> {
 pub(super) struct Requests<C: TypeConfig> {
     last: RequestId,
     askers: BTreeMap<RequestId, Asker<C>>,
+    /// What requests of operators were admitted with, until they are answered.
+    permits: BTreeMap<RequestId, Permit>,
     /// Readers whose index is known and not applied yet, by that index and the request that they came with.
     readers: BTreeMap<(Index, RequestId), Readers<C>>,
     /// Until when they wait, in the order in which they began to. The first one is still waiting.
@@ -65,6 +68,7 @@ impl<C: TypeConfig> Requests<C> {
         Self {
             last: RequestId(0),
             askers: BTreeMap::new(),
+            permits: BTreeMap::new(),
             readers: BTreeMap::new(),
             deadlines: VecDeque::new(),
             applied,
@@ -75,6 +79,11 @@ impl<C: TypeConfig> Requests<C> {
     /// How long reads have taken.
     pub(super) fn read_times(&self) -> ReadTimes {
         self.read_times.clone()
+    }
+
+    /// Keeps what the request that is added next was admitted with, until that is answered.
+    pub(super) fn admit_next(&mut self, permit: Option<Permit>) {
+        self.permits.extend(permit.map(|permit| (RequestId(self.last.0 + 1), permit)));
     }
 
     /// Names a new request.
@@ -114,6 +123,7 @@ impl<C: TypeConfig> Requests<C> {
         now: Instant,
         read_deadline: Instant,
     ) -> Option<(Batch<C>, Instant)> {
+        self.permits.remove(&request);
         let Some(asker) = self.askers.remove(&request) else {
             panic!("the engine has answered {request:?} twice, or nobody has asked: {reply:?}");
         };
@@ -121,7 +131,12 @@ impl<C: TypeConfig> Requests<C> {
             (Asker::Write(waiters, asked), Reply::Appended { first }) => {
                 return Some((Batch::new(first, waiters), asked));
             }
-            (Asker::Write(waiters, _), Reply::NotLeader { leader }) => refuse(waiters, leader),
+            (Asker::Write(waiters, _), Reply::NotLeader { leader }) => {
+                refuse(waiters, &WriteError::NotLeader { leader });
+            }
+            (Asker::Write(waiters, _), Reply::Busy { bytes, limit }) => {
+                refuse(waiters, &WriteError::Busy { bytes, limit });
+            }
             (Asker::Read(readers), Reply::ReadReady { index }) if index <= self.applied => {
                 self.serve(readers, now);
             }
@@ -233,10 +248,8 @@ impl<C: TypeConfig> Requests<C> {
     }
 }
 
-fn refuse<C: TypeConfig>(waiters: VecDeque<Waiter<C>>, leader: Option<LeaderHint<C>>) {
-    for waiter in waiters {
-        waiter.fail(WriteError::NotLeader { leader: leader.clone() });
-    }
+fn refuse<C: TypeConfig>(waiters: VecDeque<Waiter<C>>, why: &WriteError<C>) {
+    waiters.into_iter().for_each(|waiter| waiter.fail(why.clone()));
 }
 
 fn fail_readers<C: TypeConfig>(readers: Readers<C>, reason: &Fatal) {
@@ -252,13 +265,15 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::driver::waiters::tests::permit;
     use crate::testing::{U64, start};
 
     type ReadReply = oneshot::Receiver<Result<Index, ReadError<U64>>>;
 
     fn ask_to_read(requests: &mut Requests<U64>, index: Index, deadline: Instant) -> ReadReply {
         let (reply, receiver) = oneshot::channel();
-        let request = requests.add(Asker::Read(Readers { readers: vec![Reader(reply)], since: deadline }));
+        let readers = vec![Reader { reply, permit: permit() }];
+        let request = requests.add(Asker::Read(Readers { readers, since: deadline }));
         assert!(requests.answer(request, Reply::ReadReady { index }, deadline, deadline).is_none());
         receiver
     }

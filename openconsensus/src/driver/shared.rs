@@ -7,8 +7,8 @@ use std::time::Instant;
 
 use crate::config::ValidConfig;
 use crate::error::Fatal;
-use crate::metrics::Histogram;
-use crate::raft::Watch;
+use crate::metrics::{Histogram, QueueMetrics};
+use crate::raft::{LeadershipLog, Watch};
 use crate::runtime::{AsyncRuntime, BoxTimer, MaybeSend, MaybeSync};
 use crate::type_config::TypeConfig;
 
@@ -26,9 +26,16 @@ pub(crate) struct Shared<C: TypeConfig> {
     pub(crate) inbox: Inbox<Item<C>>,
     /// Commands that are admitted and not answered.
     pub(crate) writes: Arc<Limit>,
-    /// Messages that have arrived and that the engine has not seen.
+    /// Reads that are not answered.
+    pub(crate) reads: Arc<Limit>,
+    /// Requests of operators that are not answered.
+    pub(crate) requests: Arc<Limit>,
+    /// Appends that have arrived and that the engine has not seen, with what came in one call with them.
     pub(crate) received: Arc<Limit>,
+    /// All other messages that have arrived.
+    pub(crate) received_urgent: Arc<Limit>,
     pub(crate) watch: Arc<Watch<C>>,
+    pub(crate) leadership: Arc<LeadershipLog>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Arc<Tasks>,
     /// How long callers have waited for admission. Only those who had to wait come here.
@@ -47,9 +54,13 @@ impl<C: TypeConfig> Shared<C> {
             id,
             inbox: Inbox::new(),
             writes: Limit::new(config.uncommitted_bytes_max),
+            reads: Limit::new(config.reads_waiting_max),
+            requests: Limit::new(config.requests_waiting_max),
             received: Limit::new(config.receive_bytes_max),
+            received_urgent: Limit::new(config.receive_urgent_bytes_max),
             config,
             watch,
+            leadership: LeadershipLog::new(),
             clock,
             tasks: Arc::default(),
             admission: Mutex::default(),
@@ -84,8 +95,21 @@ impl<C: TypeConfig> Shared<C> {
             }
         }
         self.inbox.close();
-        self.writes.close();
-        self.received.close();
+        for limit in [&self.writes, &self.reads, &self.requests, &self.received, &self.received_urgent] {
+            limit.close();
+        }
+    }
+
+    /// Adds what waits in front of the core to the metrics of an engine.
+    pub(super) fn count_queues(&self, metrics: &mut QueueMetrics) {
+        let (writes, reads) = (self.writes.usage(), self.reads.usage());
+        metrics.admitted_bytes = writes.used;
+        metrics.writers_waiting = writes.waiting;
+        metrics.reads_under_way = reads.used;
+        metrics.readers_waiting = reads.waiting;
+        metrics.requests_under_way = self.requests.usage().used;
+        metrics.received_bytes = self.received.usage().used;
+        metrics.received_urgent_bytes = self.received_urgent.usage().used;
     }
 
     /// Why the node has stopped, if it has.

@@ -284,7 +284,7 @@ pub(super) mod tests {
     pub(in crate::driver) type OneReply = oneshot::Receiver<Result<u64, WriteError<U64>>>;
 
     /// All permits are of one limit, which never holds anybody up.
-    fn permit() -> Permit {
+    pub(in crate::driver) fn permit() -> Permit {
         static LIMIT: std::sync::OnceLock<Arc<Limit>> = std::sync::OnceLock::new();
         block_on(LIMIT.get_or_init(|| Limit::new(u64::MAX)).acquire(1)).unwrap()
     }

@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 
 use crate::entry::{Index, LogId};
+use crate::leadership::LeadershipEvent;
 use crate::type_config::TypeConfig;
 
-use super::{Apply, Engine};
+use super::{Apply, Engine, Role};
 
 /// Entries in memory that were handed to the state machine and not applied: they stay in memory until then, so their
 /// bytes are limited. Entries that have to be read from the log storage are not in memory yet and count nothing.
@@ -25,6 +26,10 @@ impl Backlog {
     fn push(&mut self, last: Index, bytes: u64) {
         self.handed.push_back(Handed { last, bytes });
         self.bytes += bytes;
+    }
+
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
     }
 
     /// A part that is applied in the middle counts until its end.
@@ -75,8 +80,15 @@ impl<C: TypeConfig> Engine<C> {
     }
 
     pub(super) fn on_applied(&mut self, last: LogId) {
+        let before = self.log.applied().index;
         self.log.applied_to(last);
         self.backlog.applied_to(last.index);
+        if let Role::Leader(leader) = &self.role
+            && before < leader.term_start
+            && leader.term_start <= last.index
+        {
+            self.effects.leadership.push(LeadershipEvent::Ready { term: self.term });
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use crate::error::{
     ChangeMembershipError, ForgetLeaderError, InitializeError, LeaderHint, PurgeError, SnapshotError,
     TransferError,
 };
+use crate::leadership::LeadershipEvent;
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
 use crate::type_config::TypeConfig;
 
@@ -36,7 +37,8 @@ pub struct SnapshotId(pub u64);
 /// 5. `apply` is handed to the state machine.
 /// 6. `snapshots`: each is handed to the state machine *behind* the entries of this and all earlier `apply`, in one
 ///    queue.
-/// 7. `state_changed`: metrics are to be published.
+/// 7. `leadership`: those who watch the leadership of this node are told.
+/// 8. `state_changed`: metrics are to be published.
 #[derive(Clone, Debug)]
 pub struct Effects<C: TypeConfig> {
     /// What to write to the log storage.
@@ -51,6 +53,8 @@ pub struct Effects<C: TypeConfig> {
     pub apply: Option<Apply<C>>,
     /// Snapshots to build, send, install or give up.
     pub snapshots: Vec<SnapshotEffect<C>>,
+    /// What has become of the leadership of this node, each step of it, also where it began and ended in between.
+    pub leadership: Vec<LeadershipEvent>,
     /// Whether anything that [`Engine::metrics`](super::Engine::metrics) shows may have changed.
     pub state_changed: bool,
 }
@@ -64,6 +68,7 @@ impl<C: TypeConfig> Default for Effects<C> {
             reads: Vec::new(),
             apply: None,
             snapshots: Vec::new(),
+            leadership: Vec::new(),
             state_changed: false,
         }
     }
@@ -78,6 +83,7 @@ impl<C: TypeConfig> Effects<C> {
             && self.reads.is_empty()
             && self.apply.is_none()
             && self.snapshots.is_empty()
+            && self.leadership.is_empty()
             && !self.state_changed
     }
 }
@@ -177,6 +183,14 @@ pub enum Reply<C: TypeConfig> {
         /// Where to retry.
         leader: Option<LeaderHint<C>>,
     },
+    /// The commands of a `Write` were not appended and never will be: so much is in the log of this leader that is not
+    /// committed or not durable yet. Ask again when [`Engine::holds_writes`](super::Engine::holds_writes) says no more.
+    Busy {
+        /// Bytes of such entries.
+        bytes: u64,
+        /// [`Config::uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max).
+        limit: u64,
+    },
     /// A `Read` may be served once this index is applied.
     ReadReady {
         /// The index.
@@ -254,6 +268,7 @@ mod tests {
         }));
         assert!(!is_empty(|effects| effects.apply = Some(Apply { range: 1..1, entries: Entries::empty() })));
         assert!(!is_empty(|effects| effects.snapshots.push(SnapshotEffect::Build { id: SnapshotId(1) })));
+        assert!(!is_empty(|effects| effects.leadership.push(LeadershipEvent::Ready { term: 1 })));
         assert!(!is_empty(|effects| effects.state_changed = true));
     }
 }

@@ -32,7 +32,7 @@ pub enum Input<C: TypeConfig> {
         message: Message<C>,
     },
 
-    /// Clients want commands to be appended, all in one piece. Answered by `Appended` or `NotLeader`.
+    /// Clients want commands to be appended, all in one piece. Answered by `Appended`, `NotLeader` or `Busy`.
     Write {
         /// Names the request.
         request: RequestId,

@@ -4,7 +4,8 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use crate::entries::Entries;
-use crate::entry::{Entry, Index, LogId, Payload};
+use crate::entry::{Entry, Index, LogId, Payload, Term};
+use crate::leadership::LeadershipEvent;
 use crate::message::{AppendResult, Body, TransferRefusal};
 use crate::type_config::TypeConfig;
 
@@ -14,13 +15,15 @@ use super::progress::{Progress, ProgressState};
 use super::read::LeaderReads;
 use super::timer::Timer;
 use super::transfer::Transfer;
-use super::{Engine, Fingerprint, Reply, RequestId, Role, SnapshotEffect, millis};
+use super::{Engine, Fingerprint, Reply, RequestId, Role, SnapshotEffect, WriteHold, millis};
 
 /// The state of a leader.
 #[derive(Clone, Debug)]
 pub(super) struct Leader<C: TypeConfig> {
     /// What it knows of every other member, and of those that have just been removed.
     pub(super) peers: BTreeMap<C::NodeId, Progress>,
+    /// Kept beside the current term, which has risen already where a later one ends the leadership.
+    term: Term,
     /// The first entry of its term. Nothing before it is committed by counting.
     pub(super) term_start: Index,
     /// The latest round of heartbeats.
@@ -39,8 +42,10 @@ pub(super) struct Leader<C: TypeConfig> {
 
 impl<C: TypeConfig> Leader<C> {
     pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
+        // The term is that of the engine.
         let Self {
             peers,
+            term: _,
             term_start,
             round,
             since,
@@ -79,6 +84,7 @@ impl<C: TypeConfig> Engine<C> {
         let term_start = self.log.last().index + 1;
         self.role = Role::Leader(Leader {
             peers: BTreeMap::new(),
+            term: self.term,
             term_start,
             round: 0,
             since: now,
@@ -89,6 +95,7 @@ impl<C: TypeConfig> Engine<C> {
             change: None,
             peers_of: LogId::ZERO,
         });
+        self.effects.leadership.push(LeadershipEvent::Started { term: self.term, ready_at: term_start });
         self.timers.stop(Timer::Election);
         self.look_at_transfer_outcome(self.id);
         self.conclude_transfers(self.id);
@@ -104,6 +111,7 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn end_leadership(&mut self) {
         let empty = Role::Follower(super::Follower::new(self.log.committed()));
         let Role::Leader(leader) = std::mem::replace(&mut self.role, empty) else { return };
+        self.effects.leadership.push(LeadershipEvent::Stopped { term: leader.term });
         self.timers.stop(Timer::Heartbeat);
         self.timers.stop(Timer::Transfer);
         if let Some(change) = leader.change {
@@ -125,6 +133,10 @@ impl<C: TypeConfig> Engine<C> {
             let leader = self.next_leader_hint();
             return self.reply(request, Reply::NotLeader { leader });
         }
+        if let Some(WriteHold::Uncommitted { bytes }) = self.write_hold() {
+            let limit = self.config.uncommitted_bytes_max;
+            return self.reply(request, Reply::Busy { bytes, limit });
+        }
         self.counters.commands_appended += commands.len() as u64;
         let first = LogId { term: self.term, index: self.log.last().index + 1 };
         self.append(commands.into_iter().map(Payload::Command));
@@ -136,13 +148,34 @@ impl<C: TypeConfig> Engine<C> {
         self.log.last()
     }
 
+    /// In batches of no more than one append has room for: whoever holds a view of an entry, a peer's queue, say, keeps
+    /// its whole batch in memory.
     fn append(&mut self, payloads: impl IntoIterator<Item = Payload<C>>) {
         let (term, first) = (self.term, self.log.last().index + 1);
-        let entries: Vec<_> = (first..)
-            .zip(payloads)
-            .map(|(index, payload)| Entry { log_id: LogId { term, index }, payload })
-            .collect();
-        self.log.append(entries.into());
+        let mut batch = Vec::new();
+        let mut batch_bytes = 0;
+        for (index, payload) in (first..).zip(payloads) {
+            let entry = Entry { log_id: LogId { term, index }, payload };
+            let bytes = entry.size_bytes();
+            if self.config.append_bytes_max < batch_bytes + bytes && !batch.is_empty() {
+                self.log.append(std::mem::take(&mut batch).into());
+                batch_bytes = 0;
+            }
+            batch_bytes += bytes;
+            batch.push(entry);
+        }
+        self.log.append(batch.into());
+    }
+
+    /// Why writes should be kept back for the time being, if they should. A write that is stepped in nevertheless is
+    /// answered with `NotLeader` during a transfer of leadership, otherwise with `Busy`.
+    pub fn write_hold(&self) -> Option<WriteHold> {
+        if self.transfer_target().is_some() || self.awaits_next_leader() {
+            return Some(WriteHold::Transfer);
+        }
+        let bytes = self.log.uncommitted_bytes();
+        let is_full = self.config.uncommitted_bytes_max <= bytes;
+        (is_full && matches!(self.role, Role::Leader(_))).then_some(WriteHold::Uncommitted { bytes })
     }
 
     /// Everything that follows from the state of a leader, level by level rather than from single events.

@@ -10,6 +10,7 @@ use crate::type_config::TypeConfig;
 
 use super::sizes::Sizes;
 use super::tail::Tail;
+use super::uncommitted::Uncommitted;
 use super::{Fingerprint, Recovered};
 
 /// The log and its cursors.
@@ -38,6 +39,7 @@ pub(super) struct Log<C: TypeConfig> {
     term_starts: Vec<LogId>,
     tail: Tail<C>,
     sizes: Sizes,
+    uncommitted: Uncommitted,
     /// The latest membership at or before `applied`, then all later ones, in order. Never empty.
     memberships: Vec<MembershipAt<C>>,
 }
@@ -73,6 +75,7 @@ impl<C: TypeConfig> Log<C> {
             term_starts: recovered.term_starts.clone(),
             tail: Tail::new(last.index + 1),
             sizes: Sizes::new(last.index),
+            uncommitted: Uncommitted::new(last.index + 1),
             memberships: vec![applied.membership.clone()],
         };
         log.memberships.extend(recovered.memberships.iter().cloned());
@@ -125,10 +128,11 @@ impl<C: TypeConfig> Log<C> {
             tail,
             // Fed by the engine, where a limit in bytes decides anything.
             sizes: _,
+            uncommitted,
             memberships,
         } = self;
         to.value((purged, last, written, stable, committed, dispatched, applied));
-        to.value((term_starts, memberships.len()));
+        to.value((term_starts, memberships.len(), uncommitted.bytes()));
         tail.fingerprint(to);
         for MembershipAt { log_id, membership } in memberships {
             to.value(log_id);
@@ -176,6 +180,15 @@ impl<C: TypeConfig> Log<C> {
     /// How many bytes the entries have, as far as that is known.
     pub(super) fn sizes(&self) -> &Sizes {
         &self.sizes
+    }
+
+    /// Bytes of entries that are not committed, or not durable here.
+    pub(super) fn uncommitted_bytes(&self) -> u64 {
+        self.uncommitted.bytes()
+    }
+
+    fn settle(&mut self) {
+        self.uncommitted.settle(self.committed.min(self.stable));
     }
 
     /// The membership in force: the latest in the log, be it committed or not (Raft paper, section 6).
@@ -257,6 +270,7 @@ impl<C: TypeConfig> Log<C> {
         }
         self.last = last;
         let bytes_before = self.tail.bytes();
+        self.uncommitted.push(&entries);
         self.tail.push(entries);
         self.sizes.append(last.index, self.tail.bytes() - bytes_before);
     }
@@ -280,6 +294,7 @@ impl<C: TypeConfig> Log<C> {
             self.committed
         );
         self.tail.truncate(from);
+        self.uncommitted.truncate(from);
         let kept = from - 1;
         self.sizes.truncate_behind(kept);
         self.last = self.log_id_at(kept).expect("what precedes an uncommitted entry is in the log");
@@ -312,6 +327,7 @@ impl<C: TypeConfig> Log<C> {
             );
             self.term_starts.clear();
             self.tail = Tail::new(upto.index + 1);
+            self.uncommitted = Uncommitted::new(upto.index + 1);
             self.last = upto;
         }
         self.sizes.purge(upto.index);
@@ -327,6 +343,7 @@ impl<C: TypeConfig> Log<C> {
         self.applied = last;
         // What a snapshot contains is durable, although this log never held it.
         self.stable = self.stable.max(last.index);
+        self.settle();
         self.memberships.retain(|at| last.index < at.log_id.index);
         self.memberships.insert(0, membership);
     }
@@ -335,6 +352,7 @@ impl<C: TypeConfig> Log<C> {
         assert!(index <= self.last.index, "commit {index} is beyond the last entry {}", self.last);
         let moved = self.committed < index;
         self.committed = self.committed.max(index);
+        self.settle();
         moved
     }
 
@@ -357,6 +375,7 @@ impl<C: TypeConfig> Log<C> {
     pub(super) fn stable_to(&mut self, index: Index) {
         assert!(index <= self.written, "{index} cannot be stable: only {} was written", self.written);
         self.stable = self.stable.max(index);
+        self.settle();
     }
 
     pub(super) fn dispatched_to(&mut self, index: Index) {

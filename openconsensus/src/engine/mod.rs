@@ -48,6 +48,7 @@ mod tail;
 mod timer;
 mod transfer;
 mod transfer_request;
+mod uncommitted;
 mod writes;
 
 use std::time::{Duration, Instant};
@@ -205,6 +206,19 @@ pub struct Engine<C: TypeConfig> {
     failed: bool,
 }
 
+/// Why an engine wants no more writes for the time being.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum WriteHold {
+    /// Leadership is being transferred: it will soon be clear where they belong.
+    Transfer,
+    /// So much is in the log that is not committed or not durable here, that
+    /// [`uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) is reached. It may come from earlier leaders.
+    Uncommitted {
+        /// Bytes of such entries.
+        bytes: u64,
+    },
+}
+
 /// What a node is doing, with the state that only this role has.
 #[derive(Clone, Debug)]
 enum Role<C: TypeConfig> {
@@ -341,10 +355,9 @@ impl<C: TypeConfig> Engine<C> {
         self.log.membership()
     }
 
-    /// Whether writes should be kept back, because leadership is being transferred and it will soon be clear where they
-    /// belong. A write that is stepped in nevertheless is answered with `NotLeader`.
+    /// Whether writes should be kept back for the time being: [`write_hold`](Self::write_hold) says why.
     pub fn holds_writes(&self) -> bool {
-        self.transfer_target().is_some() || self.awaits_next_leader()
+        self.write_hold().is_some()
     }
 
     fn hard_state(&self) -> HardState<C> {

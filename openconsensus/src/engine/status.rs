@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::entry::{Index, LogId, Term};
 use crate::membership::MembershipAt;
-use crate::metrics::{Counters, PeerMetrics, RaftMetrics, RoleName};
+use crate::metrics::{Counters, PeerMetrics, QueueMetrics, RaftMetrics, RoleName};
 use crate::type_config::TypeConfig;
 
 use super::leader::Leader;
@@ -81,7 +81,7 @@ impl<C: TypeConfig> Engine<C> {
         &self.counters
     }
 
-    /// Everything that an operator can see. `fatal` is `None`: the engine knows of no failure but that of the storage,
+    /// Everything that an operator can see. Of the queues only those of the engine: a driver adds its own. `fatal` is `None`: the engine knows of no failure but that of the storage,
     /// and of that not the reason.
     pub fn metrics(&self, now: Instant) -> RaftMetrics<C> {
         let peers = match &self.role {
@@ -121,6 +121,11 @@ impl<C: TypeConfig> Engine<C> {
             heartbeats_paused: self.heartbeats_paused,
             disk_stalled: self.hangs_on_its_disk(now),
             tail_bytes: self.log.tail_bytes(),
+            queues: QueueMetrics {
+                uncommitted_bytes: self.log.uncommitted_bytes(),
+                apply_backlog_bytes: self.backlog.bytes(),
+                ..QueueMetrics::default()
+            },
             counters: self.counters,
             histograms: Arc::default(),
             fatal: None,

@@ -3,6 +3,7 @@
 mod counters;
 mod histogram;
 mod histograms;
+mod queues;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -16,6 +17,7 @@ use crate::type_config::TypeConfig;
 pub use counters::{Counters, MessageCounters};
 pub use histogram::Histogram;
 pub use histograms::{ApplyTimes, DiskTimes, Histograms, ReadTimes, WriteTimes};
+pub use queues::QueueMetrics;
 
 /// What a node is doing at present. Whether it is a learner follows from the membership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -105,9 +107,9 @@ pub struct PeerMetrics {
     /// Bytes of the entries that it is not known to have. `None` when some of them are not in memory any more, so that
     /// their size is not known.
     pub lag_bytes: Option<u64>,
-    /// Appends sent and not answered.
+    /// Appends sent and not answered; limit `inflight_appends_max`.
     pub inflight_appends: u64,
-    /// Bytes of the entries in them.
+    /// Bytes of the entries in them; limit `inflight_bytes_max`.
     pub inflight_bytes: u64,
     /// How long ago it has answered last, in milliseconds; `None` when it has not answered this leader yet.
     pub contact_ms: Option<u64>,
@@ -185,8 +187,10 @@ pub struct RaftMetrics<C: TypeConfig> {
     /// [`write_stall_timeout_ms`](crate::Config::write_stall_timeout_ms) and has not ended: this node neither leads nor
     /// campaigns until it has.
     pub disk_stalled: bool,
-    /// Bytes of entries kept in memory.
+    /// Bytes of entries kept in memory: up to `tail_bytes_max` of stable ones, and all that are not stable yet.
     pub tail_bytes: u64,
+    /// What waits in it.
+    pub queues: QueueMetrics,
     /// What has happened since start.
     pub counters: Counters,
     /// How long the stages of writes and reads, and the calls of the stores, have taken since start. Measured by

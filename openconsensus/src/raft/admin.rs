@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use futures::channel::oneshot;
 
-use crate::driver::{Item, Request};
+use crate::driver::{Item, Permit, Request};
 use crate::engine::Input;
 use crate::entry::{Index, LogId};
 use crate::error::{
@@ -237,13 +237,30 @@ impl<C: TypeConfig> Raft<C> {
         self.ask(|reply| Request::ForgetLeader { reply }).await?
     }
 
-    /// Asks the core for something and waits for the answer.
+    /// Asks the core for something, when its turn has come, and waits for the answer.
     pub(super) async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<T>) -> Request<C>,
     ) -> Result<T, Fatal> {
+        let permit = self.shared().requests.acquire(1).await.ok_or_else(|| self.shared().reason())?;
+        self.ask_within(Some(permit), request).await
+    }
+
+    /// Asks the core for something that is limited in another way, and waits for the answer.
+    pub(super) async fn ask_at_once<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request<C>,
+    ) -> Result<T, Fatal> {
+        self.ask_within(None, request).await
+    }
+
+    async fn ask_within<T>(
+        &self,
+        permit: Option<Permit>,
+        request: impl FnOnce(oneshot::Sender<T>) -> Request<C>,
+    ) -> Result<T, Fatal> {
         let (reply, answer) = oneshot::channel();
-        self.push(Item::Request(Box::new(request(reply))))?;
+        self.push(Item::Request { request: Box::new(request(reply)), permit })?;
         // Only a panic or an executor that is shut down drops the sender.
         answer.await.map_err(|_| self.shared().reason())
     }

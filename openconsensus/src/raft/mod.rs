@@ -1,9 +1,12 @@
 //! The handle of a node.
 
 mod admin;
+mod leadership;
 mod receive;
 mod wait;
 mod watch;
+mod write;
+mod write_stream;
 
 use std::fmt;
 use std::sync::{Arc, Weak};
@@ -11,14 +14,16 @@ use std::sync::{Arc, Weak};
 use futures::channel::oneshot;
 
 use crate::config::Config;
-use crate::driver::{self, Item, ManyResponses, Permit, Reader, Shared, Waiter};
-use crate::entry::{Entry, Index, LogId};
-use crate::error::{Fatal, ReadError, StartError, WriteError};
+use crate::driver::{self, Item, Reader, Shared};
+use crate::entry::Index;
+use crate::error::{Fatal, ReadError, StartError};
 use crate::network::RaftNetwork;
 use crate::runtime::AsyncRuntime;
 use crate::storage::{RaftLogStorage, RaftStateMachine};
 use crate::type_config::TypeConfig;
 
+pub(crate) use leadership::LeadershipLog;
+pub use leadership::LeadershipWatch;
 pub use wait::Wait;
 pub use watch::MetricsWatch;
 pub(crate) use watch::Watch;
@@ -85,101 +90,6 @@ impl<C: TypeConfig> Raft<C> {
         self.shared().id
     }
 
-    /// Replicates a command and returns what applying it on this node has returned.
-    ///
-    /// Waits while [`uncommitted_bytes_max`](Config::uncommitted_bytes_max) bytes of commands are admitted and not
-    /// answered; who comes first is admitted first.
-    ///
-    /// # Errors
-    ///
-    /// Every variant says what became of the command and what to do. Only [`WriteError::Unknown`] leaves open whether
-    /// it was carried out.
-    pub async fn write(&self, command: C::Command) -> Result<C::Response, WriteError<C>> {
-        self.check_size(&command)?;
-        let permit = self.admit(admitted_bytes::<C>(&command)).await?;
-        let (reply, response) = oneshot::channel();
-        let waiter = Waiter::One { reply, permit };
-        self.push_timed(Item::Write { command, waiter })?;
-        response.await.unwrap_or(Err(WriteError::Unknown { log_id: UNKNOWN_ENTRY }))
-    }
-
-    /// Replicates commands in their order and returns their responses.
-    ///
-    /// They are not a transaction: other writes may come between them, and after a failure some may have been carried
-    /// out. If that is possible, the error is [`WriteError::Unknown`] with the first entry whose outcome is open, also
-    /// where a later command was certainly dropped. Any other error means that none was carried out.
-    ///
-    /// More than fit into [`uncommitted_bytes_max`](Config::uncommitted_bytes_max) are written in consecutive parts,
-    /// each when the one before it is answered.
-    ///
-    /// # Errors
-    ///
-    /// As for [`write`](Self::write). A command that is too large refuses all of them before any is written.
-    pub async fn write_many(&self, commands: Vec<C::Command>) -> Result<Vec<C::Response>, WriteError<C>> {
-        for command in &commands {
-            self.check_size(command)?;
-        }
-        let mut responses = Vec::with_capacity(commands.len());
-        let mut first = None;
-        let mut commands = commands.into_iter().peekable();
-        while commands.peek().is_some() {
-            let (part, bytes) = self.next_part(&mut commands);
-            match self.write_part(part, bytes).await {
-                Ok(answered) => {
-                    first.get_or_insert(answered.first);
-                    responses.extend(answered.responses);
-                }
-                Err(unknown @ WriteError::Unknown { .. }) => return Err(unknown),
-                // The parts before this one were carried out: a retry of the whole would carry them out twice.
-                Err(
-                    error @ (WriteError::NotLeader { .. }
-                    | WriteError::TooLarge { .. }
-                    | WriteError::Dropped
-                    | WriteError::Fatal(_)),
-                ) => return Err(first.map_or(error, |log_id| WriteError::Unknown { log_id })),
-            }
-        }
-        Ok(responses)
-    }
-
-    /// As many commands as may be admitted at once, at least one, and their bytes.
-    fn next_part(
-        &self,
-        commands: &mut std::iter::Peekable<std::vec::IntoIter<C::Command>>,
-    ) -> (Vec<C::Command>, u64) {
-        let bytes_max = self.shared().writes.bytes_max();
-        let mut part = Vec::with_capacity(commands.len());
-        let mut bytes = 0_u64;
-        while let Some(command) = commands.next_if(|command| {
-            part.is_empty() || bytes.saturating_add(admitted_bytes::<C>(command)) <= bytes_max
-        }) {
-            bytes = bytes.saturating_add(admitted_bytes::<C>(&command));
-            part.push(command);
-        }
-        (part, bytes)
-    }
-
-    async fn write_part(
-        &self,
-        commands: Vec<C::Command>,
-        bytes: u64,
-    ) -> Result<ManyResponses<C>, WriteError<C>> {
-        let permit = self.admit(bytes).await?;
-        let (reply, responses) = oneshot::channel();
-        let waiter = Waiter::many(commands.len(), reply, permit);
-        self.push_timed(Item::WriteMany { commands, waiter })?;
-        responses.await.unwrap_or(Err(WriteError::Unknown { log_id: UNKNOWN_ENTRY }))
-    }
-
-    fn check_size(&self, command: &C::Command) -> Result<(), WriteError<C>> {
-        let (bytes, limit) = (C::command_bytes(command), self.shared().config.command_bytes_max);
-        if bytes <= limit { Ok(()) } else { Err(WriteError::TooLarge { bytes, limit }) }
-    }
-
-    async fn admit(&self, bytes: u64) -> Result<Permit, Fatal> {
-        self.shared().admit(bytes).await.ok_or_else(|| self.shared().reason())
-    }
-
     fn push(&self, item: Item<C>) -> Result<(), Fatal> {
         self.shared().inbox.push(item).map_err(|_refused| self.shared().reason())
     }
@@ -196,14 +106,18 @@ impl<C: TypeConfig> Raft<C> {
     /// Returns an index up to which the state machine has applied at least. The state itself is read through a handle
     /// of the application's own.
     ///
+    /// Waits for its turn while [`reads_waiting_max`](Config::reads_waiting_max) reads are under way; who comes first is
+    /// first.
+    ///
     /// # Errors
     ///
     /// [`ReadError::NotConfirmed`] when no leader has confirmed it within
     /// [`read_timeout_ms`](Config::read_timeout_ms), [`ReadError::Behind`] when this node cannot follow. Reads are always
     /// safe to retry.
     pub async fn read(&self) -> Result<Index, ReadError<C>> {
+        let permit = self.shared().reads.acquire(1).await.ok_or_else(|| self.shared().reason())?;
         let (reply, index) = oneshot::channel();
-        self.push_timed(Item::Read { reader: Reader(reply) })?;
+        self.push_timed(Item::Read { reader: Reader { reply, permit } })?;
         index.await.unwrap_or_else(|_| Err(self.shared().reason().into()))
     }
 
@@ -222,14 +136,21 @@ impl<C: TypeConfig> Raft<C> {
     ///
     /// As for [`read`](Self::read).
     pub async fn read_by_lease(&self) -> Result<Index, ReadError<C>> {
+        let permit = self.shared().reads.acquire(1).await.ok_or_else(|| self.shared().reason())?;
         let (reply, index) = oneshot::channel();
-        self.push(Item::ReadByLease { reader: Reader(reply) })?;
+        self.push(Item::ReadByLease { reader: Reader { reply, permit } })?;
         index.await.unwrap_or_else(|_| Err(self.shared().reason().into()))
     }
 
     /// The latest metrics, and a way to wait for later ones.
     pub fn metrics(&self) -> MetricsWatch<C> {
         MetricsWatch::new(self.shared().watch.clone())
+    }
+
+    /// Every start and stop of this node's leadership with its term, in order and without loss, also where the metrics skip
+    /// it; and when it is [ready](crate::LeadershipEvent::Ready).
+    pub fn leadership(&self) -> LeadershipWatch {
+        LeadershipWatch::new(self.shared().leadership.clone())
     }
 
     /// Waits for conditions of the metrics, each for at most `timeout`.
@@ -266,15 +187,6 @@ impl<C: TypeConfig> WeakRaft<C> {
         self.node.upgrade().map(|node| Raft { node })
     }
 }
-
-/// What a command counts towards the limit of admitted bytes: an entry costs memory even if its command is empty.
-fn admitted_bytes<C: TypeConfig>(command: &C::Command) -> u64 {
-    C::command_bytes(command).saturating_add(Entry::<C>::OVERHEAD_BYTES)
-}
-
-/// The outcome of a write whose waiter was lost with the task that knew it: after a panic, or when the executor was
-/// shut down. Which entry it has, if it has one, nobody can tell.
-const UNKNOWN_ENTRY: LogId = LogId::ZERO;
 
 impl<C: TypeConfig> Clone for Raft<C> {
     fn clone(&self) -> Self {

@@ -1,6 +1,8 @@
 //! The entry points for a network: what has arrived from peers.
 
-use crate::driver::{Item, Request};
+use std::sync::Arc;
+
+use crate::driver::{Item, Limit, Request};
 use crate::engine::Input;
 use crate::error::Fatal;
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message};
@@ -14,8 +16,10 @@ impl<C: TypeConfig> Raft<C> {
     /// to the same cluster and meant this node.
     ///
     /// Returns when they are queued. Waits while more than
-    /// [`receive_bytes_max`](crate::Config::receive_bytes_max) bytes of messages are: a network that reads no further
-    /// meanwhile slows the sender down.
+    /// [`receive_bytes_max`](crate::Config::receive_bytes_max) bytes of appends are: a network that reads no further
+    /// meanwhile slows the sender down. What is [not bulk](Message::is_bulk) has a limit of its own,
+    /// [`receive_urgent_bytes_max`](crate::Config::receive_urgent_bytes_max), and does not wait behind appends: a call
+    /// that brings both lets it pass them where they have to wait.
     ///
     /// # Errors
     ///
@@ -24,8 +28,28 @@ impl<C: TypeConfig> Raft<C> {
         if messages.is_empty() {
             return Ok(());
         }
-        let bytes = messages.iter().map(Message::size_bytes).sum();
-        let permit = self.shared().received.acquire(bytes).await.ok_or_else(|| self.shared().reason())?;
+        let is_urgent = |message: &Message<C>| !message.is_bulk();
+        if messages.iter().all(is_urgent) {
+            return self.receive_within(&self.shared().received_urgent, from, messages).await;
+        }
+        let received = &self.shared().received;
+        if let Ok(permit) = received.try_acquire(size_bytes(&messages)) {
+            return self.push(Item::Receive { from, messages, permit });
+        }
+        let (urgent, bulk): (Vec<_>, Vec<_>) = messages.into_iter().partition(is_urgent);
+        if !urgent.is_empty() {
+            self.receive_within(&self.shared().received_urgent, from, urgent).await?;
+        }
+        self.receive_within(received, from, bulk).await
+    }
+
+    async fn receive_within(
+        &self,
+        limit: &Arc<Limit>,
+        from: C::NodeId,
+        messages: Vec<Message<C>>,
+    ) -> Result<(), Fatal> {
+        let permit = limit.acquire(size_bytes(&messages)).await.ok_or_else(|| self.shared().reason())?;
         self.push(Item::Receive { from, messages, permit })
     }
 
@@ -43,7 +67,8 @@ impl<C: TypeConfig> Raft<C> {
         request: InstallSnapshot<C>,
         data: SnapshotStream,
     ) -> Result<InstallSnapshotResponse, Fatal> {
-        self.ask(|reply| Request::InstallSnapshot { snapshot: request, data, reply }).await?
+        // Not counted among the requests of operators: one at a time is taken in, and all others are refused at once.
+        self.ask_at_once(|reply| Request::InstallSnapshot { snapshot: request, data, reply }).await?
     }
 
     /// The network cannot reach this peer at present: the leader sends it less until it answers again. Does nothing on
@@ -51,4 +76,8 @@ impl<C: TypeConfig> Raft<C> {
     pub fn report_unreachable(&self, peer: C::NodeId) {
         let _ = self.push(Item::input(Input::Unreachable { peer }));
     }
+}
+
+fn size_bytes<C: TypeConfig>(messages: &[Message<C>]) -> u64 {
+    messages.iter().map(Message::size_bytes).sum()
 }

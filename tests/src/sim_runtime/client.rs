@@ -55,7 +55,12 @@ impl<A: SimApplication> SimCluster<A> {
                     world.let_pass(PAUSE).await;
                 }
                 // Nothing was done: another node may do it.
-                Err(WriteError::Dropped | WriteError::Fatal(_)) => world.let_pass(PAUSE).await,
+                Err(
+                    WriteError::Dropped
+                    | WriteError::Busy { .. }
+                    | WriteError::Transferring
+                    | WriteError::Fatal(_),
+                ) => world.let_pass(PAUSE).await,
                 Err(WriteError::TooLarge { .. }) => return Outcome::Absent,
                 Err(WriteError::Unknown { .. }) => return Outcome::Unknown,
                 Err(error) => panic!("a client must know what to make of {error}"),

@@ -239,7 +239,8 @@ impl World {
         side.has_effects = false;
         let Some(engine) = self.nodes.get_mut(&id).and_then(|node| node.engine.as_mut()) else { return };
         let effects: Effects<Test> = engine.take_effects(now);
-        let Effects { write, messages, replies, reads, apply, snapshots, state_changed: _ } = effects;
+        let Effects { write, messages, replies, reads, apply, snapshots, leadership: _, state_changed: _ } =
+            effects;
         let node = self.nodes.get_mut(&id).expect("the node lives");
         if let Some(write) = write {
             node.view.carry_out(&write);

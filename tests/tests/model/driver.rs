@@ -171,7 +171,16 @@ impl System {
             let node = state.node_mut(id);
             let now = node.now;
             let effects: Effects<Test> = node.engine.take_effects(now);
-            let Effects { write, messages, replies, reads, apply, snapshots, state_changed: _ } = effects;
+            let Effects {
+                write,
+                messages,
+                replies,
+                reads,
+                apply,
+                snapshots,
+                leadership: _,
+                state_changed: _,
+            } = effects;
             let mut has_news = !reads.is_empty() || apply.is_some() || !snapshots.is_empty();
             if let Some(write) = write {
                 has_news |= self.take_write(state, id, write);

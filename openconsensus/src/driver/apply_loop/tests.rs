@@ -58,6 +58,7 @@ fn metrics() -> RaftMetrics<U64> {
         heartbeats_paused: false,
         disk_stalled: false,
         tail_bytes: 0,
+        queues: crate::metrics::QueueMetrics::default(),
         counters: Counters::default(),
         histograms: Arc::default(),
         fatal: None,
