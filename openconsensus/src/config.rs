@@ -104,7 +104,7 @@ pub struct Config {
     /// The three limits above are lowered by up to so many percent, drawn afresh for each snapshot, so that nodes which
     /// apply the same entries do not all build at the same time. 0 to 50; default 10.
     pub snapshot_jitter_percent: u64,
-    /// How many entries stay in the log behind a snapshot, for peers that are a little late. Default 10,000.
+    /// How many entries stay in the log behind a snapshot, for peers that are a little late. Any number; default 10,000.
     pub log_keep_entries: u64,
     /// The most bytes of entries that stay in the log behind a snapshot; where `log_keep_entries` would keep more, this
     /// counts. Entries that a node finds in its log when it is started have unknown sizes and count nothing.
@@ -119,7 +119,7 @@ pub struct Config {
     /// 86,400,000; default 300,000.
     pub snapshot_install_timeout_ms: u64,
 
-    /// How many entries a learner may lack and still be promoted. Default 1000.
+    /// How many entries a learner may lack and still be promoted. Any number; default 1000.
     pub promotion_lag_entries_max: u64,
     /// How long a transfer of leadership may take; writes wait meanwhile. 10 to 600,000; default 500.
     pub transfer_timeout_ms: u64,

@@ -34,8 +34,8 @@ impl<C: TypeConfig> Wait<C> {
 
     /// Waits until `is_true` holds, and returns the metrics for which it does. `condition` names it in the error.
     ///
-    /// A node that has stopped satisfies no condition. Only metrics that are published are looked at, and those that follow each other too fast are skipped: a
-    /// condition that holds for a moment may be missed.
+    /// A node that has stopped satisfies no condition. Only metrics that are published are looked at, and those that
+    /// follow each other too fast are skipped: a condition that holds for a moment may be missed.
     pub async fn until(
         &self,
         condition: &str,
