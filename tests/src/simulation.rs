@@ -8,6 +8,7 @@
 //! The binary `simulate` runs campaigns: `cargo run --release -p openconsensus-tests --bin simulate -- --seeds 1000`.
 
 mod agenda;
+mod ambush;
 mod answers;
 mod campaign;
 mod clock;
@@ -24,6 +25,7 @@ mod requests;
 mod run;
 mod sabotage;
 mod story;
+mod suspend;
 mod trace;
 mod watch;
 mod world;

@@ -3,6 +3,7 @@
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
+use super::event::Happening;
 use super::letters::Sent;
 
 /// Something that is due at a time.
@@ -24,6 +25,10 @@ pub(super) enum Due {
     /// A node dies, or is cut off, if it still leads.
     Strike(u64),
     Mend(u64, u64),
+    /// What was decided before.
+    Planned(Happening),
+    /// Somebody is elected behind the back of a leader with a lease.
+    Ambush,
     Client,
     Admin,
     Fault,
@@ -109,6 +114,8 @@ impl Due {
             | Self::Restart(_)
             | Self::Strike(_)
             | Self::Mend(..)
+            | Self::Planned(_)
+            | Self::Ambush
             | Self::Client
             | Self::Admin
             | Self::Fault

@@ -59,12 +59,14 @@ pub(super) enum Happening {
     MendAll,
     /// The clock of the node goes at another rate (a million is right) and jumps ahead.
     SetClock { node: u64, rate_ppm: u64, jump_us: u64 },
+    /// The machine of the node stands still for so long, and its clock with it.
+    Suspend { node: u64, for_us: u64 },
     /// The node is to begin a cluster.
     Initialize { node: u64, voters: Ids },
     /// A client writes so many commands together.
     Write { node: u64, count: u64 },
-    /// A client reads.
-    Read { node: u64 },
+    /// A client reads, and takes a lease for proof or not.
+    Read { node: u64, by_lease: bool },
     /// Somebody asks for a change of the membership.
     Change { node: u64, change: Change, ids: Ids },
     /// Somebody asks for leadership to be transferred.
@@ -157,9 +159,10 @@ impl Happening {
             | Self::Crash { node, .. }
             | Self::Restart { node }
             | Self::SetClock { node, .. }
+            | Self::Suspend { node, .. }
             | Self::Initialize { node, .. }
             | Self::Write { node, .. }
-            | Self::Read { node }
+            | Self::Read { node, .. }
             | Self::Change { node, .. }
             | Self::Transfer { node, .. }
             | Self::BuildSnapshot { node }
@@ -218,9 +221,11 @@ impl fmt::Display for Happening {
             Self::SetClock { node, rate_ppm, jump_us } => {
                 write!(f, "n{node}: the clock goes at {rate_ppm} ppm and jumps by {jump_us} us")
             }
+            Self::Suspend { node, for_us } => write!(f, "n{node}: the machine is suspended for {for_us} us"),
             Self::Initialize { node, voters } => write!(f, "n{node}: initialize with {voters}"),
             Self::Write { node, count } => write!(f, "n{node}: a client writes {count} commands"),
-            Self::Read { node } => write!(f, "n{node}: a client reads"),
+            Self::Read { node, by_lease: false } => write!(f, "n{node}: a client reads"),
+            Self::Read { node, by_lease: true } => write!(f, "n{node}: a client reads by lease"),
             Self::Change { node, change, ids } => {
                 write!(f, "n{node}: change the membership: {change:?} {ids}")
             }

@@ -22,7 +22,8 @@ impl Planner {
             56..60 => self.crash_all(world),
             60..66 => return self.fail_disk(node, world),
             66..78 => self.stall_disk(node, world),
-            78..88 => self.pause(node, world),
+            78..84 => self.pause(node, world),
+            84..88 => return self.suspend(node, world),
             _ => return self.set_clock(node),
         }
         self.at_once.pop_front()
@@ -158,8 +159,15 @@ impl Planner {
         if skew == 0 {
             return None;
         }
-        let rate_ppm = self.rng.u64(super::clock::RIGHT_PPM - skew..=super::clock::RIGHT_PPM + skew);
-        let jump_us = if self.percent(20) { self.rng.u64(0..self.plan.election_us) } else { 0 };
+        let (slowest, fastest) = (super::clock::RIGHT_PPM - skew, super::clock::RIGHT_PPM + skew);
+        let rate_ppm = match self.rng.u64(0..4) {
+            0 => slowest,
+            1 => fastest,
+            _ => self.rng.u64(slowest..=fastest),
+        };
+        // Leases rest on clocks that do not.
+        let jumps = !self.plan.has_leases() && self.percent(20);
+        let jump_us = if jumps { self.rng.u64(0..self.plan.election_us) } else { 0 };
         Some(Happening::SetClock { node, rate_ppm, jump_us })
     }
 }

@@ -83,6 +83,7 @@ impl World {
             self.letters.push(id, arrival.from, what, self.now_us);
         }
         self.answers.on_crash(id, &mut self.coverage);
+        self.wake_up(id);
         self.touched |= 1 << id;
     }
 
@@ -313,7 +314,9 @@ fn write_down(
             | Sabotage::SkipCommand
             | Sabotage::ReadAtOnce
             | Sabotage::AnswerByIndex
-            | Sabotage::StayCut,
+            | Sabotage::StayCut
+            | Sabotage::SkewClocks
+            | Sabotage::MissSuspensions,
         )
         | None => {
             let hint = node.disk.hard_state.commit;

@@ -101,7 +101,12 @@ impl Search<'_> {
             |what| matches!(what, Happening::Read { .. }),
             |what| matches!(what, Happening::Transfer { .. } | Happening::Campaign { .. }),
             |what| matches!(what, Happening::Change { .. }),
-            |what| matches!(what, Happening::SetClock { .. } | Happening::Unreachable { .. }),
+            |what| {
+                matches!(
+                    what,
+                    Happening::SetClock { .. } | Happening::Suspend { .. } | Happening::Unreachable { .. }
+                )
+            },
             |what| matches!(what, Happening::BuildSnapshot { .. } | Happening::FinishBuilding { .. }),
             |what| matches!(what, Happening::Cut { .. } | Happening::Mend { .. } | Happening::MendAll),
             |what| {

@@ -73,7 +73,13 @@ impl Plan {
     pub(super) fn of(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
         let rng = &mut rng;
-        let config = config(rng);
+        let mut config = config(rng);
+        // Of a generator of their own, so that leases leave everything else as it is.
+        let own = &mut Rng::with_seed(seed ^ 0x1EA5_E000);
+        config.lease_clock_drift_ppm_max =
+            one_of(own, &[None, None, None, Some(1_000), Some(50_000), Some(500_000)]);
+        let is_steady = own.u64(0..4) == 0;
+        let is_about_leases = config.lease_clock_drift_ppm_max.is_some() && own.bool();
         let election_us = 1000 * config.election_timeout_ms_max;
         let voters = rng.u64(1..=7);
         let net = Net {
@@ -88,7 +94,14 @@ impl Plan {
             slow_us: one_of(rng, &[2_000, election_us / 3, 2 * election_us]),
             slow_percent: one_of(rng, &[0, 3, 20]),
         };
-        Self {
+        let skew_ppm = one_of(own, &[0, 1_000, 30_000, 150_000]);
+        let skew_ppm = match config.lease_clock_drift_ppm_max {
+            None => skew_ppm,
+            Some(_) if is_steady => 0,
+            // The fastest clock is then exactly so much faster than the slowest one.
+            Some(drift) => drift * 1_000_000 / (2_000_000 + drift),
+        };
+        let plan = Self {
             seed,
             nodes: (voters + rng.u64(0..=3)).clamp(2, 8),
             voters,
@@ -109,9 +122,32 @@ impl Plan {
             fault_us: one_of(rng, &[election_us / 4, election_us, 5 * election_us]),
             client_us: one_of(rng, &[300, 2_000, 10_000]),
             admin_us: one_of(rng, &[election_us / 4, election_us, 4 * election_us]),
-            skew_ppm: one_of(rng, &[0, 1_000, 30_000, 150_000]),
+            skew_ppm,
             config,
+        };
+        if is_about_leases { plan.about_leases() } else { plan }
+    }
+
+    /// A world in which little goes wrong by chance, so that leaders have leases when they are ambushed.
+    fn about_leases(self) -> Self {
+        let latency = Latency { usual_us: 200, slow_us: 2_000, slow_percent: 1 };
+        Self {
+            net: Net { delay_us: 500, loss_percent: 0, slow_percent: 2, ..self.net },
+            disk: latency,
+            machine: latency,
+            strike_percent: 0,
+            tear_percent: 0,
+            fault_us: 20 * self.election_us,
+            client_us: self.election_us / 4,
+            admin_us: 20 * self.election_us,
+            ..self
         }
+    }
+}
+
+impl Plan {
+    pub(super) fn has_leases(&self) -> bool {
+        self.config.lease_clock_drift_ppm_max.is_some()
     }
 }
 

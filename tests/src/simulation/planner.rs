@@ -67,6 +67,9 @@ impl Planner {
         for due in [Due::Client, Due::Admin, Due::Fault, Due::Spell] {
             planner.push(1, due);
         }
+        if plan.has_leases() {
+            planner.push(2 * plan.election_us, Due::Ambush);
+        }
         planner
     }
 
@@ -74,6 +77,9 @@ impl Planner {
     pub(super) fn calm(plan: &Plan, world: &mut World) -> Self {
         let mut planner = Self::new(plan, true);
         planner.now_us = world.now_us;
+        for id in 1..=plan.nodes {
+            planner.paused_until[id as usize] = world.suspended_until(id);
+        }
         world.touched = u32::MAX;
         world.letters.resend();
         planner.follow(world);
@@ -157,6 +163,7 @@ impl Planner {
             | Happening::Mend { .. }
             | Happening::MendAll
             | Happening::SetClock { .. }
+            | Happening::Suspend { .. }
             | Happening::Initialize { .. } => false,
         };
         let waits = may_wait && self.percent(self.plan.gather_percent);
@@ -220,6 +227,14 @@ impl Planner {
             Due::Restart(node) => (!world.is_alive(node)).then_some(Happening::Restart { node }),
             Due::Strike(node) => self.strike(node, world),
             Due::Mend(from, to) => world.is_cut(from, to).then_some(Happening::Mend { from, to }),
+            Due::Planned(what) => {
+                if let Happening::Suspend { node, for_us } = what {
+                    let until_us = &mut self.paused_until[node as usize];
+                    *until_us = (*until_us).max(world.now_us + for_us);
+                }
+                Some(what)
+            }
+            Due::Ambush => self.ambush(world),
             Due::Client => self.client(world),
             Due::Admin => self.admin(world),
             Due::Fault => self.fault(world),

@@ -36,7 +36,12 @@ impl Planner {
         let backlog = world.nodes[&node].view.last().index.saturating_sub(world.oracle.committed());
         match self.rng.u64(0..100) {
             0..75 if backlog < BACKLOG_MAX => Some(Happening::Write { node, count: self.some() }),
-            _ => Some(Happening::Read { node: if self.percent(50) { node } else { self.any() } }),
+            _ => {
+                let by_lease = self.percent(if self.plan.has_leases() { 75 } else { 5 });
+                // A lease is worth most to a leader that may not be one any more.
+                let asked = if self.percent(if by_lease { 80 } else { 50 }) { node } else { self.any() };
+                Some(Happening::Read { node: asked, by_lease })
+            }
         }
     }
 

@@ -22,6 +22,10 @@ pub enum Sabotage {
     AnswerByIndex,
     /// One link stays cut in both directions when everything else is healed.
     StayCut,
+    /// Clocks differ in speed by more than leases allow for.
+    SkewClocks,
+    /// Nobody notices that a machine was suspended.
+    MissSuspensions,
 }
 
 impl Sabotage {
@@ -35,6 +39,8 @@ impl Sabotage {
         Self::ReadAtOnce,
         Self::AnswerByIndex,
         Self::StayCut,
+        Self::SkewClocks,
+        Self::MissSuspensions,
     ];
 
     /// Its name on a command line.
@@ -48,6 +54,8 @@ impl Sabotage {
             Self::ReadAtOnce => "read-at-once",
             Self::AnswerByIndex => "answer-by-index",
             Self::StayCut => "stay-cut",
+            Self::SkewClocks => "skew-clocks",
+            Self::MissSuspensions => "miss-suspensions",
         }
     }
 }

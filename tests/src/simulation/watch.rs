@@ -110,6 +110,10 @@ impl Coverage {
         self.add_many(Count::SnapshotsInstalled, counters.snapshots_installed);
         self.add_many(Count::SnapshotsSent, counters.snapshots_sent);
         self.add_many(Count::CatchUpReads, counters.catch_up_reads);
+        self.add_many(Count::ReadsByLease, counters.reads_by_lease);
+        self.add_many(Count::ReadsByRound, counters.reads_by_round);
+        self.add_many(Count::CampaignsRefused, counters.campaigns_refused);
+        self.add_many(Count::ClockJumps, counters.clock_jumps);
     }
 
     fn count_change(&mut self, before: &Membership<Test>, after: &Membership<Test>) {

@@ -9,12 +9,13 @@ use openconsensus::engine::{
 use openconsensus::{Body, Index, Membership, Message, Payload, RoleName, Term, ValidConfig, VoteKind};
 
 use super::answers::Answers;
-use super::clock::Clock;
+use super::clock::{Clock, RIGHT_PPM};
 use super::coverage::{Count, Coverage};
 use super::event::{Event, Happening};
 use super::letters::{Kind, Letters};
 use super::plan::Plan;
 use super::sabotage::Sabotage;
+use super::suspend::Suspended;
 use super::trace::{Sight, Trace};
 use crate::engines::node::{Installation, Node, Work};
 use crate::engines::{Disk, Oracle, Test, What, log_of};
@@ -58,6 +59,7 @@ pub(super) struct World {
 #[derive(Debug)]
 pub(super) struct Side {
     pub(super) clock: Clock,
+    pub(super) suspended: Suspended,
     /// Reads of old entries that are under way.
     pub(super) to_read: VecDeque<LogRead>,
     /// Snapshots that are to be sent.
@@ -81,6 +83,7 @@ impl World {
         answers.reads_at_once = sabotage == Some(Sabotage::ReadAtOnce);
         let side = |id: u64| Side {
             clock: Clock::new(id * 7_919_000),
+            suspended: Suspended::default(),
             to_read: VecDeque::new(),
             to_send: VecDeque::new(),
             has_effects: false,
@@ -126,6 +129,9 @@ impl World {
     pub(super) fn apply(&mut self, event: &Event) {
         self.now_us = self.now_us.max(event.at_us);
         self.mix(event.at_us);
+        if self.is_asleep(event) {
+            return;
+        }
         self.show_event(event);
         let waits = event.waits;
         match event.what {
@@ -145,6 +151,7 @@ impl World {
             Happening::Cut { from, to } => self.cut[from as usize] |= 1 << to,
             Happening::Mend { from, to } => self.cut[from as usize] &= !(1 << to),
             Happening::MendAll => self.mend_all(),
+            Happening::Suspend { node, for_us } => self.suspend(node, for_us),
             Happening::SetClock { node, rate_ppm, jump_us } => self.set_clock(node, rate_ppm, jump_us),
             Happening::Initialize { .. }
             | Happening::Write { .. }
@@ -173,9 +180,10 @@ impl World {
                 let (request, commands) = answers.write(node, count, self.command_bytes_max);
                 Input::Write { request, commands }
             }
-            Happening::Read { node } => {
+            Happening::Read { node, by_lease } => {
                 let floor = self.oracle.committed();
-                Input::Read { request: answers.read(node, floor, applied, &mut self.coverage) }
+                let request = answers.read(node, floor, applied, &mut self.coverage);
+                if by_lease { Input::ReadByLease { request } } else { Input::Read { request } }
             }
             Happening::Change { node, change, ids } => {
                 let request = answers.change(node);
@@ -213,6 +221,7 @@ impl World {
     /// One input, and what follows from it unless more inputs come first.
     pub(super) fn step(&mut self, id: u64, input: Input<Test>, waits: bool) {
         let now = self.clock_of(id);
+        self.look_at_clock(id);
         let Some(engine) = self.nodes.get_mut(&id).and_then(|node| node.engine.as_mut()) else { return };
         engine.step(now, input);
         self.steps += 1;
@@ -341,6 +350,12 @@ impl World {
 
     fn set_clock(&mut self, id: u64, rate_ppm: u64, jump_us: u64) {
         self.coverage.add(Count::ClockSkews);
+        let rate_ppm = match self.sabotage {
+            // Almost three times as fast as another, where half as fast again is the most that may be allowed for.
+            Some(Sabotage::SkewClocks) if rate_ppm < RIGHT_PPM => 600_000,
+            Some(Sabotage::SkewClocks) => 1_600_000,
+            Some(_) | None => rate_ppm,
+        };
         self.sides[id as usize].clock.set(self.now_us, rate_ppm, jump_us);
         self.touched |= 1 << id;
     }

@@ -183,6 +183,20 @@ fn a_cluster_that_does_not_come_to_rest_is_noticed() {
     assert!(run.violation.is_some_and(|violation| violation.in_calm));
 }
 
+/// A lease is safe as long as the clocks keep to what is promised of them, and no longer.
+#[test]
+fn clocks_that_differ_by_more_than_leases_allow_for_are_noticed() {
+    let (run, _) = story(Sabotage::SkewClocks);
+    assert!(message(&run).contains("was committed when it was asked for"), "{}", message(&run));
+}
+
+#[test]
+fn a_suspension_that_nobody_is_told_of_is_noticed() {
+    let (run, story) = story(Sabotage::MissSuspensions);
+    assert!(message(&run).contains("was committed when it was asked for"), "{}", message(&run));
+    assert!(story.trace.contains("suspended"), "{}", story.trace);
+}
+
 /// The shortest list is one from which no single event can be left out.
 #[test]
 fn no_event_of_a_shortest_list_can_be_left_out() {
