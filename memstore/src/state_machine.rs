@@ -28,8 +28,8 @@ pub struct MemStateMachine {
     disk_lag_entries_max: Option<u64>,
 }
 
-/// What survives a restart of a [`MemStateMachine`]: its snapshot and, when it is persistent, its state. A clone is
-/// another handle to the same disk.
+/// What survives a restart of a [`MemStateMachine`]: its latest snapshot, the only one that is kept, and, when it is
+/// persistent, its state. A clone is another handle to the same disk.
 #[derive(Clone, Debug, Default)]
 pub struct KvDisk {
     data: Arc<Mutex<DiskData>>,
@@ -45,7 +45,36 @@ struct DiskData {
 #[derive(Clone, Debug)]
 struct StoredSnapshot {
     meta: SnapshotMeta<Kv>,
-    chunks: Arc<[Bytes]>,
+    chunks: Arc<[StoredChunk]>,
+}
+
+/// Bytes with their checksum, as a disk would keep them.
+#[derive(Clone, Debug)]
+struct StoredChunk {
+    bytes: Bytes,
+    checksum: u32,
+}
+
+impl StoredChunk {
+    fn new(bytes: Bytes) -> Self {
+        let checksum = crc32fast::hash(&bytes);
+        Self { bytes, checksum }
+    }
+
+    /// The bytes, unless they are damaged.
+    fn read(&self, place: usize) -> io::Result<Bytes> {
+        let actual = crc32fast::hash(&self.bytes);
+        if actual != self.checksum {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidData,
+                format!(
+                    "chunk {place} of the snapshot in memory is damaged: its checksum is {actual:08x}, not {:08x}",
+                    self.checksum
+                ),
+            ));
+        }
+        Ok(self.bytes.clone())
+    }
 }
 
 impl KvDisk {
@@ -57,6 +86,21 @@ impl KvDisk {
     /// What the current snapshot covers.
     pub fn snapshot(&self) -> Option<SnapshotMeta<Kv>> {
         self.lock().snapshot.as_ref().map(|snapshot| snapshot.meta.clone())
+    }
+
+    /// Flips a bit of the current snapshot, as a failing disk does, so that a test can see what a node makes of it. Does
+    /// nothing without a snapshot.
+    pub fn damage_snapshot(&self) {
+        if let Some(snapshot) = &mut self.lock().snapshot {
+            let mut chunks = snapshot.chunks.to_vec();
+            if let Some(chunk) = chunks.last_mut() {
+                let mut bytes = chunk.bytes.to_vec();
+                let middle = bytes.len() / 2;
+                bytes[middle] ^= 1;
+                chunk.bytes = bytes.into();
+            }
+            snapshot.chunks = chunks.into();
+        }
     }
 
     /// A panic elsewhere does not make the data worse: every change of it is one assignment.
@@ -151,7 +195,7 @@ impl RaftStateMachine<Kv> for MemStateMachine {
     async fn current_snapshot(&mut self) -> io::Result<Option<Snapshot<Kv>>> {
         let snapshot = self.disk.lock().snapshot.clone();
         Ok(snapshot.map(|StoredSnapshot { meta, chunks }| {
-            let chunks = (0..chunks.len()).map(move |place| Ok(chunks[place].clone()));
+            let chunks = (0..chunks.len()).map(move |place| chunks[place].read(place));
             Snapshot { meta, data: snapshot_stream(stream::iter(chunks)) }
         }))
     }
@@ -187,7 +231,8 @@ impl RaftStateMachine<Kv> for MemStateMachine {
 impl StoredSnapshot {
     fn new(meta: SnapshotMeta<Kv>, chunks: Vec<Bytes>) -> Self {
         let size = chunks.iter().map(|chunk| chunk.len() as u64).sum();
-        Self { meta: SnapshotMeta { size_bytes: Some(size), ..meta }, chunks: chunks.into() }
+        let chunks = chunks.into_iter().map(StoredChunk::new).collect();
+        Self { meta: SnapshotMeta { size_bytes: Some(size), ..meta }, chunks }
     }
 }
 

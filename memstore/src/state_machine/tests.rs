@@ -126,3 +126,24 @@ fn an_installed_snapshot_is_on_the_disk_of_a_persistent_state_machine() {
     let machine = MemStateMachine::persistent(&disk);
     assert_eq!((machine.reader().checksum(), machine.reader().last_applied().index), (checksum, 9));
 }
+
+#[test]
+fn a_damaged_snapshot_is_never_sent_as_good_and_the_same_state_takes_its_place() {
+    let disk = KvDisk::new();
+    let mut machine = MemStateMachine::volatile(&disk);
+    apply(&mut machine, 1..4);
+    block_on(machine.build_snapshot()).unwrap();
+    let read = |machine: &mut MemStateMachine| block_on(current(machine).data.collect::<Vec<_>>());
+    assert!(read(&mut machine).iter().all(Result::is_ok));
+    disk.damage_snapshot();
+    let chunks = read(&mut machine);
+    let error = chunks.last().unwrap().as_ref().unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    assert!(error.to_string().contains("is damaged: its checksum is"), "{error}");
+    // Nor is it restored from.
+    let error =
+        block_on(MemStateMachine::volatile(&disk).install_snapshot(current(&mut machine))).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::InvalidData);
+    block_on(machine.build_snapshot()).unwrap();
+    assert!(read(&mut machine).iter().all(Result::is_ok));
+}

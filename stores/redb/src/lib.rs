@@ -109,11 +109,18 @@
 //! applied, and when it is dropped.
 //!
 //! *Snapshots.* A file is written under a temporary name, synced, renamed, and the folder synced; then a transaction
-//! that names it in the record `snapshot` is synced; then the file before it is removed. The record decides: a crash
-//! before the transaction leaves a file that nothing names, one after it may leave the old file; [`open`] removes
-//! both. Installing a snapshot does the same, and its one transaction also replaces all tables and the applied state:
-//! all of it has happened, or nothing. If it has, and the log does not know of it yet, the core purges the log up to
-//! the snapshot when it starts.
+//! that names it in the record `snapshot` is synced; then old files are removed, down to
+//! [`snapshots_kept`](Options::snapshots_kept). The record decides: a crash before the transaction leaves a file that
+//! nothing names, one after it may leave the old file; [`open`] removes both. Installing a snapshot does the same, and
+//! its one transaction also replaces all tables and the applied state: all of it has happened, or nothing. If it has,
+//! and the log does not know of it yet, the core purges the log up to the snapshot when it starts.
+//!
+//! # Damage
+//!
+//! Everything above is checksummed, and what is damaged is an error that names the file: never wrong data, and never
+//! an empty store. A log or a state that is damaged does not open. A *snapshot* that is damaged or gone is another
+//! matter, because the state has all that it covers: the store opens and says so in its log, such a file is never sent,
+//! and the core has another one built in its place.
 //!
 //! *Making a database.* It is made under a temporary name, and renamed when owner and format are in it and synced.
 

@@ -15,6 +15,9 @@ pub struct Options {
     pub state_sync_bytes_max: u64,
     /// The state is synced when nothing has been applied for so long. Default 200.
     pub state_sync_idle_ms: u64,
+    /// How many snapshots stay in their folder: the current one, and so many less one of those before it. The store itself
+    /// never goes back to an older one; they are for an operator to copy, or to look at. At least 1; default 1.
+    pub snapshots_kept: usize,
     /// Whether the checksum of every page of the state is checked when it is opened, which reads the whole file.
     /// Without it damage is found when, and if, a page is read. The log is always checked. Default true.
     pub check_state_at_open: bool,
@@ -28,6 +31,7 @@ impl Default for Options {
             state_sync_entries_max: 20_000,
             state_sync_bytes_max: 16 << 20,
             state_sync_idle_ms: 200,
+            snapshots_kept: 1,
             check_state_at_open: true,
         }
     }

@@ -60,7 +60,8 @@ impl<C: StoredConfig, A: Application<C>> RedbStateMachine<C, A> {
     /// Opens the state in the file `path` with its snapshots in the folder `snapshots`, or makes them when there are
     /// none, with the default [`Options`].
     ///
-    /// Checks the owner, the format, the tables, and that the current snapshot is there. Blocks meanwhile.
+    /// Checks the owner, the format and the tables. Whether the current snapshot is whole is looked at too, but the state
+    /// does not need it: one that is damaged or gone is reported, and the node builds another one. Blocks meanwhile.
     ///
     /// # Errors
     ///
@@ -148,19 +149,20 @@ impl<C: StoredConfig, A: Application<C>> RaftStateMachine<C> for RedbStateMachin
     }
 
     fn build_snapshot(&mut self) -> BoxFuture<'static, io::Result<SnapshotMeta<C>>> {
-        let view = self.worker.handle().call(|state| state.view());
+        // A file that cannot be made changes nothing.
+        let view = self.worker.handle().read(|state| state.view());
         let handle = self.worker.handle().clone();
         let name = self.name.clone();
         Box::pin(async move {
             let view = view.await?;
             let built = run_aside(name, move |is_wanted| view.write(is_wanted))?.await?;
             // Until here nothing was changed but an unfinished file, which goes when it is dropped.
-            handle.call_if_wanted(move |state| state.publish(built)).await
+            handle.call_if_wanted(move |state| state.publish(built)).await?
         })
     }
 
     fn current_snapshot(&mut self) -> impl Future<Output = io::Result<Option<Snapshot<C>>>> + MaybeSend {
-        let found = self.worker.handle().call(|state| state.open_snapshot());
+        let found = self.worker.handle().read(|state| state.open_snapshot());
         let sending = self.sending.handle().clone();
         async move {
             let Some((meta, frames)) = found.await? else { return Ok(None) };

@@ -53,26 +53,45 @@ impl Folder {
         Ok(false)
     }
 
-    /// Removes snapshots other than `current`, and what was left unfinished. Other files are not ours, and stay.
-    pub(crate) fn clean(&self, current: Option<&str>) -> io::Result<()> {
+    /// Removes all snapshots but the `kept` latest up to `current`, the number of the current one, and what was left
+    /// unfinished. Other files are not ours, and stay. To be called when nothing is being built or received.
+    pub(crate) fn clean(&self, current: Option<u64>, kept: usize) -> io::Result<()> {
         for entry in fs::read_dir(&self.dir)? {
             let path = entry?.path();
-            let is_ours = path.extension().is_some_and(|kind| kind == FINISHED || kind == UNFINISHED);
-            let is_current = path.file_name().zip(current).is_some_and(|(name, current)| name == current);
-            if is_ours && !is_current {
+            if path.extension().is_some_and(|kind| kind == UNFINISHED) {
+                fs::remove_file(path)?;
+            }
+        }
+        self.remove_old(current, kept)
+    }
+
+    /// Removes all snapshots but the `kept` latest up to `current`. What reads one of them goes on reading.
+    pub(crate) fn remove_old(&self, current: Option<u64>, kept: usize) -> io::Result<()> {
+        let mut finished = Vec::new();
+        for entry in fs::read_dir(&self.dir)? {
+            let path = entry?.path();
+            if path.extension().is_some_and(|kind| kind == FINISHED) {
+                finished.push((number_of(&path), path));
+            }
+        }
+        // One behind the current one was finished just before a crash, and nothing names it.
+        let is_older = |number: Option<u64>| number.is_some_and(|number| Some(number) <= current);
+        finished.sort();
+        let mut left = kept.max(1);
+        for (number, path) in finished.into_iter().rev() {
+            if is_older(number) && 0 < left {
+                left -= 1;
+            } else {
                 fs::remove_file(path)?;
             }
         }
         Ok(())
     }
+}
 
-    /// Removes an old snapshot. What reads it goes on reading.
-    pub(crate) fn remove(&self, name: &str) {
-        if let Err(error) = fs::remove_file(self.path(name)) {
-            // It does no harm; the next start tries again.
-            tracing::warn!(%error, name, "an old snapshot could not be removed");
-        }
-    }
+/// The number in the name of a finished snapshot.
+fn number_of(path: &Path) -> Option<u64> {
+    path.file_name()?.to_str()?.split_once('-')?.0.parse().ok()
 }
 
 /// A snapshot file that is being written. Removed when dropped.

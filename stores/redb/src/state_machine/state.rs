@@ -105,11 +105,12 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
             unsynced_bytes: 0,
         };
         state.check_snapshot(about)?;
-        let current = state.current.as_ref().map(|current| current.name.as_str());
-        state.folder.clean(current).map_err(|error| About(snapshots).io(error))?;
+        let current = state.current.as_ref().map(|current| current.number);
+        state.folder.clean(current, options.snapshots_kept).map_err(|error| About(snapshots).io(error))?;
         Ok(state)
     }
 
+    /// A snapshot that is damaged or gone is not needed, as the state has all that it covers: the node replaces it.
     fn check_snapshot(&self, about: About<'_>) -> Result<(), OpenError> {
         let Some(current) = &self.current else { return Ok(()) };
         let (last, applied) = (current.last, self.applied.last_applied);
@@ -117,10 +118,14 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
             return Err(about.damaged(format!("its snapshot goes up to {last}, the state only to {applied}")));
         }
         let path = self.folder.path(&current.name);
-        if files::len(&path)?.is_none() {
-            return Err(About(&path).damaged("the current snapshot is missing"));
+        match self.open_current(current) {
+            Ok(_) => Ok(()),
+            Err(error) if matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::NotFound) => {
+                tracing::error!(%error, file = %path.display(), "the current snapshot is damaged; another one takes its place");
+                Ok(())
+            }
+            Err(error) => Err(About(&path).io(error)),
         }
-        self.open_current(current).map_err(|error| About(&path).io(error)).map(drop)
     }
 
     pub(super) fn database(&self) -> &Arc<Database> {
@@ -197,8 +202,9 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
         })
     }
 
-    /// Makes a snapshot that was built the current one, unless there is a later one.
-    pub(super) fn publish(&mut self, built: Built<C>) -> io::Result<SnapshotMeta<C>> {
+    /// Makes a snapshot that was built the current one, unless there is a later one. The inner error leaves all as it was;
+    /// the outer one is one of this store.
+    pub(super) fn publish(&mut self, built: Built<C>) -> io::Result<io::Result<SnapshotMeta<C>>> {
         let Built { unfinished, header, size_bytes } = built;
         let meta = SnapshotMeta {
             last: header.last,
@@ -206,33 +212,37 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
             size_bytes: Some(size_bytes),
         };
         if self.current.as_ref().is_some_and(|current| header.last.index < current.last.index) {
-            return Ok(meta);
+            return Ok(Ok(meta));
         }
         let transaction = self.begin_durable()?;
-        self.replace_current(transaction, unfinished, header, size_bytes)?;
-        Ok(meta)
+        Ok(self.replace_current(transaction, unfinished, header, size_bytes)?.map(|()| meta))
     }
 
     /// Gives the file its name, then commits the transaction that counts from then on, then removes the file before.
-    /// A crash in between leaves a file that nobody names, which `open` removes.
+    /// A crash in between leaves a file that nobody names, which `open` removes. The inner error is one of giving it its
+    /// name: nothing is changed then.
     fn replace_current(
         &mut self,
         transaction: WriteTransaction,
         unfinished: Unfinished,
         header: Header<C>,
         size_bytes: u64,
-    ) -> io::Result<()> {
+    ) -> io::Result<io::Result<()>> {
         let number = self.current.as_ref().map_or(1, |current| current.number + 1);
         let Header { last, membership, .. } = header;
         let name = Folder::name(number, last.index);
         let current = Current { number, name, last, membership, size_bytes };
         database::put(&transaction, SNAPSHOT, &current)?;
-        unfinished.finish(&self.folder, &current.name)?;
-        self.commit_durably(transaction)?;
-        if let Some(old) = self.current.replace(current) {
-            self.folder.remove(&old.name);
+        if let Err(error) = unfinished.finish(&self.folder, &current.name) {
+            return Ok(Err(error));
         }
-        Ok(())
+        self.commit_durably(transaction)?;
+        self.current = Some(current);
+        if let Err(error) = self.folder.remove_old(Some(number), self.options.snapshots_kept) {
+            // It does no harm; the next one tries again, and so does the next start.
+            tracing::warn!(%error, "old snapshots could not be removed");
+        }
+        Ok(Ok(()))
     }
 
     /// Opens the current snapshot.
@@ -289,7 +299,7 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
         let applied = AppliedState { last_applied: header.last, membership: header.membership.clone() };
         database::put(&transaction, APPLIED, &applied)?;
         let size_bytes = unfinished.file().metadata()?.len();
-        self.replace_current(transaction, unfinished, header, size_bytes)?;
+        self.replace_current(transaction, unfinished, header, size_bytes)??;
         self.applied = applied;
         Ok(Ok(()))
     }

@@ -253,9 +253,9 @@ fn the_applied_index_is_that_of_the_effects_after_any_crash() {
 ///
 /// The latest snapshot was damaged. An earlier one was taken in its place, which the log did not continue; or the damage was
 /// taken for "no data", all the rest was deleted, and the node joined its group as an empty voter. Here a damaged snapshot
-/// is named and the store does not open; there is nothing to fall back to, and nothing is deleted.
+/// is named and never used, nor is an older one. The state, which has all that it covers, is what counts, and it is as before.
 #[test]
-fn a_damaged_snapshot_is_neither_replaced_by_an_older_one_nor_deleted() {
+fn a_damaged_snapshot_is_neither_replaced_by_an_older_one_nor_taken_for_an_empty_state() {
     let dir = tempfile::tempdir().unwrap();
     let mut state = open_state(dir.path());
     let folder = dir.path().join("snapshots");
@@ -271,7 +271,7 @@ fn a_damaged_snapshot_is_neither_replaced_by_an_older_one_nor_deleted() {
     let (name, content) = older.pop().unwrap();
     let reopen = || {
         let (path, name) = (dir.path().join("state.redb"), identity());
-        RedbStateMachine::<Kv, _>::open(path, &folder, &name, KvApplication)
+        RedbStateMachine::<Kv, _>::open(path, &folder, &name, KvApplication).unwrap()
     };
     // Somebody has kept the earlier ones.
     for (old_name, old) in &older {
@@ -279,16 +279,19 @@ fn a_damaged_snapshot_is_neither_replaced_by_an_older_one_nor_deleted() {
     }
     for damaged in [vec![], content[..content.len() - 1].to_vec(), vec![0; content.len()]] {
         std::fs::write(folder.join(&name), &damaged).unwrap();
-        let before = (files(dir.path()).len(), files(&folder));
-        let error = reopen().unwrap_err();
-        assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
+        let mut state = reopen();
+        let error = block_on(state.current_snapshot()).unwrap_err();
         assert!(error.to_string().contains(&name), "{error}");
-        assert_eq!((files(dir.path()).len(), files(&folder)), before, "all is left as it was");
+        assert_eq!(files(&folder), [(name.clone(), damaged)], "it stays until there is another");
+        assert_eq!(block_on(state.applied_state()).unwrap().last_applied.index, 30);
+        assert_eq!(pairs(&state).len(), 30);
     }
     std::fs::remove_file(folder.join(&name)).unwrap();
-    assert!(matches!(reopen().unwrap_err(), OpenError::Damaged { .. }));
-    std::fs::write(folder.join(&name), &content).unwrap();
-    assert_eq!(pairs(&reopen().unwrap()).len(), 30);
+    let mut state = reopen();
+    assert_eq!(block_on(state.current_snapshot()).unwrap_err().kind(), std::io::ErrorKind::NotFound);
+    assert_eq!(block_on(state.build_snapshot()).unwrap().last.index, 30);
+    drop(state);
+    assert!(block_on(reopen().current_snapshot()).unwrap().is_some());
 }
 
 // ---- disks that fail ----

@@ -6,7 +6,7 @@ use futures::TryStreamExt;
 use futures::executor::block_on;
 use openconsensus::RaftStateMachine;
 use openconsensus_redb::kv::{KvApplication, KvReader};
-use openconsensus_redb::{OpenError, RedbStateMachine};
+use openconsensus_redb::{OpenError, Options, RedbStateMachine};
 
 use crate::helpers::{KvState, apply, identity, open_state, put};
 
@@ -42,40 +42,57 @@ fn a_damaged_snapshot_is_never_sent_as_good() {
     let path = with_snapshot(dir.path());
     let whole = std::fs::read(&path).unwrap();
     assert!(send(&mut open_state(dir.path())).unwrap() == whole);
-    let (mut at_open, mut on_sending) = (0, 0);
+    let (mut on_opening, mut on_sending) = (0, 0);
     let near_ends = (0..60).chain(whole.len() - 30..whole.len());
     for place in near_ends.chain((60..whole.len()).step_by(9973)) {
         let mut wrong = whole.clone();
         wrong[place] ^= 1;
         std::fs::write(&path, &wrong).unwrap();
-        let error = match try_open(dir.path()) {
-            Ok(mut state) => {
-                on_sending += 1;
-                send(&mut state).expect_err("it was sent as good").to_string()
-            }
-            Err(error) => {
-                at_open += 1;
-                assert!(matches!(error, OpenError::Damaged { .. }), "{error}");
-                error.to_string()
-            }
-        };
-        assert!(error.contains(path.to_str().unwrap()), "{place}: {error}");
+        let mut state = open_state(dir.path());
+        let is_opened = block_on(state.current_snapshot()).is_ok();
+        *if is_opened { &mut on_sending } else { &mut on_opening } += 1;
+        let error = send(&mut state).expect_err("it was sent as good");
+        assert_eq!(error.kind(), std::io::ErrorKind::InvalidData, "{place}: {error}");
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{place}: {error}");
     }
-    assert!(at_open > 10 && on_sending > 10, "{at_open}, {on_sending}");
+    assert!(on_opening > 10 && on_sending > 10, "{on_opening}, {on_sending}");
 }
 
+/// The state has all that it covers, so the node need not be lost with it.
 #[test]
-fn a_truncated_or_longer_snapshot_is_refused_at_open() {
+fn a_truncated_or_longer_snapshot_is_never_used_and_the_next_one_takes_its_place() {
     let dir = tempfile::tempdir().unwrap();
     let path = with_snapshot(dir.path());
     let whole = std::fs::read(&path).unwrap();
     let longer = [&whole[..], b"x"].concat();
     for wrong in [&[][..], &whole[..10], &whole[..whole.len() / 2], &whole[..whole.len() - 1], &longer] {
         std::fs::write(&path, wrong).unwrap();
-        let error = try_open(dir.path()).unwrap_err();
-        assert!(matches!(&error, OpenError::Damaged { file, .. } if *file == path), "{error}");
+        let mut state = open_state(dir.path());
+        let error = send(&mut state).unwrap_err();
+        assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
         assert!(error.to_string().contains(&format!("has {} bytes instead of", wrong.len())), "{error}");
+        // The error is one of the snapshot, not of the store.
+        apply(&mut state, [put("more", "x")]);
+        assert!(send(&mut state).is_err());
     }
+    let mut state = open_state(dir.path());
+    block_on(state.build_snapshot()).unwrap();
+    send(&mut state).unwrap();
+    assert_ne!(snapshot_file(dir.path()), path, "the damaged file is still there");
+}
+
+/// The core asks for the same state again when the snapshot of it is damaged.
+#[test]
+fn a_snapshot_of_the_same_entry_takes_the_place_of_a_damaged_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = with_snapshot(dir.path());
+    std::fs::write(&path, "garbage").unwrap();
+    let mut state = open_state(dir.path());
+    assert!(send(&mut state).is_err());
+    block_on(state.build_snapshot()).unwrap();
+    send(&mut state).unwrap();
+    drop(state);
+    send(&mut open_state(dir.path())).unwrap();
 }
 
 #[test]
@@ -88,7 +105,7 @@ fn a_snapshot_that_is_damaged_while_the_node_runs_is_replaced_by_the_next() {
     wrong[middle] ^= 1;
     std::fs::write(&path, &wrong).unwrap();
     let error = send(&mut state).unwrap_err();
-    assert!(error.to_string().contains("build another snapshot"), "{error}");
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
     // The state itself is whole.
     block_on(state.build_snapshot()).unwrap();
     send(&mut state).unwrap();
@@ -99,8 +116,71 @@ fn a_missing_snapshot_is_damage() {
     let dir = tempfile::tempdir().unwrap();
     let path = with_snapshot(dir.path());
     std::fs::remove_file(&path).unwrap();
-    let error = try_open(dir.path()).unwrap_err();
-    assert!(error.to_string().contains("the current snapshot is missing"), "{error}");
+    let mut state = open_state(dir.path());
+    let error = send(&mut state).unwrap_err();
+    assert_eq!(error.kind(), std::io::ErrorKind::NotFound);
+    assert!(error.to_string().contains(path.to_str().unwrap()), "{error}");
+    block_on(state.build_snapshot()).unwrap();
+    send(&mut state).unwrap();
+}
+
+/// A build that failed stopped the store for good, so that the node was lost with the room for one file.
+#[test]
+fn a_snapshot_that_cannot_be_written_leaves_the_store_as_it_is() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = with_snapshot(dir.path());
+    let mut state = open_state(dir.path());
+    apply(&mut state, [put("more", "x")]);
+    // Nothing can be made in a folder that is not one.
+    let (folder, aside) = (dir.path().join("snapshots"), dir.path().join("aside"));
+    std::fs::rename(&folder, &aside).unwrap();
+    std::fs::write(&folder, "").unwrap();
+    for _ in 0..2 {
+        block_on(state.build_snapshot()).unwrap_err();
+        apply(&mut state, [put("even more", "y")]);
+    }
+    std::fs::remove_file(&folder).unwrap();
+    std::fs::rename(&aside, &folder).unwrap();
+    assert!(path.exists(), "the one before it is gone");
+    assert_eq!(block_on(state.build_snapshot()).unwrap().last.index, 3003);
+    send(&mut state).unwrap();
+}
+
+#[test]
+fn as_many_snapshots_are_kept_as_are_wanted_and_what_is_being_read_can_be_read_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let open = || {
+        let options = Options { snapshots_kept: 3, ..Options::default() };
+        let (state, snapshots) = (dir.path().join("state.redb"), dir.path().join("snapshots"));
+        RedbStateMachine::open_with(state, snapshots, &identity(), KvApplication, &options).unwrap()
+    };
+    let names = || {
+        let files = std::fs::read_dir(dir.path().join("snapshots")).unwrap();
+        let mut names: Vec<_> = files.map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    };
+    let mut state = open();
+    let mut first = None;
+    for round in 1..=5_u64 {
+        apply(&mut state, (0..3000).map(|i| put(format!("key {i}"), format!("value {round}").repeat(20))));
+        block_on(state.build_snapshot()).unwrap();
+        assert_eq!(names().len() as u64, round.min(3));
+        // Begun to be read while it was the current one.
+        first = first.or_else(|| block_on(state.current_snapshot()).unwrap());
+    }
+    let kept = ["00000003-at-9000.snapshot", "00000004-at-12000.snapshot", "00000005-at-15000.snapshot"];
+    assert_eq!(names(), kept);
+    let chunks: Vec<_> = block_on(first.unwrap().data.try_collect()).unwrap();
+    assert!(100_000 < chunks.iter().map(|chunk: &bytes::Bytes| chunk.len()).sum::<usize>());
+    // Named, but the crash came before the transaction: it does not count among those that are kept.
+    drop(state);
+    let folder = dir.path().join("snapshots");
+    std::fs::copy(folder.join(kept[2]), folder.join("00000006-at-15000.snapshot")).unwrap();
+    drop(open());
+    assert_eq!(names(), kept);
+    drop(open_state(dir.path()));
+    assert_eq!(names(), kept[2..], "one is the default");
 }
 
 #[test]
@@ -115,7 +195,7 @@ fn a_snapshot_of_another_moment_is_not_taken_for_the_current_one() {
     drop(state);
     assert_ne!(other, snapshot_file(other_dir.path()));
     std::fs::copy(snapshot_file(other_dir.path()), &path).unwrap();
-    let error = try_open(dir.path()).unwrap_err();
+    let error = send(&mut open_state(dir.path())).unwrap_err();
     assert!(error.to_string().contains("it is of entry 3001(t1), not of entry 3000(t1)"), "{error}");
 }
 
