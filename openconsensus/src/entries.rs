@@ -24,9 +24,15 @@ enum Repr<C: TypeConfig> {
     Many(Arc<[Chunk<C>]>),
 }
 
+/// Entries of one allocation, and the sum of their sizes: it is asked for wherever a view passes a limit.
+struct Batch<C: TypeConfig> {
+    entries: Vec<Entry<C>>,
+    bytes: u64,
+}
+
 /// A range of one allocation. Never empty.
 struct Chunk<C: TypeConfig> {
-    batch: Arc<Vec<Entry<C>>>,
+    batch: Arc<Batch<C>>,
     start: usize,
     end: usize,
 }
@@ -39,15 +45,22 @@ impl<C: TypeConfig> Clone for Chunk<C> {
 
 impl<C: TypeConfig> Chunk<C> {
     fn as_slice(&self) -> &[Entry<C>] {
-        &self.batch[self.start..self.end]
+        &self.batch.entries[self.start..self.end]
     }
 
     fn first(&self) -> LogId {
-        self.batch[self.start].log_id
+        self.batch.entries[self.start].log_id
     }
 
     fn last(&self) -> LogId {
-        self.batch[self.end - 1].log_id
+        self.batch.entries[self.end - 1].log_id
+    }
+
+    fn size_bytes(&self) -> u64 {
+        if self.end - self.start == self.batch.entries.len() {
+            return self.batch.bytes;
+        }
+        self.as_slice().iter().map(Entry::size_bytes).sum()
     }
 
     /// The part of this chunk whose indexes are in `range`, if there is any.
@@ -164,11 +177,18 @@ impl<C: TypeConfig> Entries<C> {
     /// larger than the limit must still be able to travel.
     pub fn limit_bytes(&self, bytes_max: u64) -> Self {
         let mut sum = 0_u64;
-        for entry in self.iter() {
-            sum = sum.saturating_add(entry.size_bytes());
-            if sum > bytes_max {
-                let first = self.range().start;
-                return self.slice(first..entry.log_id.index.max(first + 1));
+        for chunk in self.chunks() {
+            let with_chunk = sum.saturating_add(chunk.size_bytes());
+            if with_chunk <= bytes_max {
+                sum = with_chunk;
+                continue;
+            }
+            for entry in chunk.as_slice() {
+                sum = sum.saturating_add(entry.size_bytes());
+                if sum > bytes_max {
+                    let first = self.range().start;
+                    return self.slice(first..entry.log_id.index.max(first + 1));
+                }
             }
         }
         self.clone()
@@ -176,7 +196,7 @@ impl<C: TypeConfig> Entries<C> {
 
     /// The sum of [`Entry::size_bytes`].
     pub fn size_bytes(&self) -> u64 {
-        self.iter().map(Entry::size_bytes).sum()
+        self.chunks().iter().map(Chunk::size_bytes).sum()
     }
 }
 
@@ -203,7 +223,8 @@ impl<C: TypeConfig> From<Vec<Entry<C>>> for Entries<C> {
             check_order(pair[0].log_id, pair[1].log_id);
         }
         let end = entries.len();
-        Self { repr: Repr::One(Chunk { batch: Arc::new(entries), start: 0, end }) }
+        let bytes = entries.iter().map(Entry::size_bytes).sum();
+        Self { repr: Repr::One(Chunk { batch: Arc::new(Batch { entries, bytes }), start: 0, end }) }
     }
 }
 
@@ -321,6 +342,27 @@ mod tests {
         assert_eq!(view.limit_bytes(2 * one).range(), 1..3);
         assert_eq!(view.limit_bytes(3 * one - 1).range(), 1..3);
         assert_eq!(view.limit_bytes(u64::MAX).range(), 1..5);
+    }
+
+    #[test]
+    fn the_size_of_any_view_is_that_of_its_entries() {
+        // Chunks of which some are whole and others are cut at one end or both.
+        let parts = [entries(2..5).slice(3..5), entries(5..6), entries(4..9).slice(6..8), entries(8..10)];
+        let joined = Entries::concat(parts);
+        for start in 0..12 {
+            for end in start..12 {
+                let view = joined.slice(start..end);
+                let sum: u64 = view.iter().map(Entry::size_bytes).sum();
+                assert_eq!(view.size_bytes(), sum, "{start}..{end}");
+                for bytes_max in 0..=sum + 1 {
+                    let limited = view.limit_bytes(bytes_max);
+                    let fits = limited.size_bytes() <= bytes_max || limited.len() <= 1;
+                    let is_longest = limited.len() == view.len()
+                        || bytes_max < view.slice(start..limited.range().end + 1).size_bytes();
+                    assert!(fits && is_longest, "{start}..{end} in {bytes_max} bytes");
+                }
+            }
+        }
     }
 
     #[test]
