@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use anyerror::AnyError;
 use futures::channel::oneshot;
+use tracing::Instrument;
 
 use crate::engine::{Apply, Input, SnapshotId};
 use crate::entries::Entries;
@@ -90,12 +91,15 @@ where
             Work::BuildSnapshot { id, cancel } => {
                 let building = self.state_machine.build_snapshot();
                 let applied = self.applied.clone();
+                let span = tracing::info_span!("raft.snapshot.build", node = %self.shared.id, last = %applied.last_applied);
                 let task = snapshot::build(id, building, applied, cancel, self.shared.clone());
-                spawn(&self.runtime, &self.shared, task);
+                spawn(&self.runtime, &self.shared, task.instrument(span));
                 Ok(())
             }
             Work::InstallSnapshot { id, snapshot, data, cancel } => {
-                self.install(id, snapshot, data, cancel).await
+                let last = snapshot.meta.last;
+                let span = tracing::info_span!("raft.snapshot.install", node = %self.shared.id, leader = %snapshot.leader, %last);
+                self.install(id, snapshot, data, cancel).instrument(span).await
             }
             Work::SendSnapshot { id, peer, node, term, mut cancel } => {
                 if !matches!(cancel.try_recv(), Ok(None)) {
@@ -113,10 +117,12 @@ where
                         return Ok(());
                     }
                 };
+                let last = meta.last;
                 let request = InstallSnapshot { term, leader: self.shared.id, meta };
                 let transfer = Transfer { id, peer, node, request, data, cancel };
+                let span = tracing::info_span!("raft.snapshot.send", node = %self.shared.id, %peer, %last);
                 let task = snapshot::send(transfer, self.network.clone(), self.shared.clone());
-                spawn(&self.runtime, &self.shared, task);
+                spawn(&self.runtime, &self.shared, task.instrument(span));
                 Ok(())
             }
         }

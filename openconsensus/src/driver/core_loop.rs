@@ -146,7 +146,7 @@ where
         if let Some(watch) = &mut self.clock_watch
             && watch.has_jumped(now, self.runtime.wall_clock())
         {
-            tracing::warn!(node = %self.shared.id, "the clock has stopped or jumped: no lease is relied on");
+            tracing::warn!(name: "raft.clock_jumped", node = %self.shared.id, "the clock has stopped or jumped: no lease is relied on");
             self.engine.step(now, Input::ClockJumped);
         }
         if let Some(write) = persisted {
@@ -282,11 +282,12 @@ where
         let since = self.taken_since.unwrap_or(now);
         let (readers, lease_readers) = self.gathered.take_readers();
         if !readers.is_empty() {
-            let request = self.requests.add(Asker::Read(Readers { readers, since }));
+            let request = self.requests.add(Asker::Read(Readers { readers, since, by_lease: false }));
             self.engine.step(now, Input::Read { request });
         }
         if !lease_readers.is_empty() {
-            let request = self.requests.add(Asker::Read(Readers { readers: lease_readers, since }));
+            let request =
+                self.requests.add(Asker::Read(Readers { readers: lease_readers, since, by_lease: true }));
             self.engine.step(now, Input::ReadByLease { request });
         }
     }
@@ -394,7 +395,7 @@ where
         if has_panicked {
             self.requests.forget_writers();
         } else {
-            self.publish(self.runtime.now(), Publisher::publish);
+            self.publish(self.runtime.now(), Publisher::publish_last);
         }
         self.requests.fail(&reason);
         // Dropping those who wait for entries tells them that the outcome is unknown.

@@ -45,6 +45,7 @@ use std::task::{Context, Poll};
 
 use futures::FutureExt;
 use futures::future::poll_fn;
+use tracing::Instrument;
 
 pub(crate) use item::{Item, Patience, Reader, Request};
 pub(crate) use limit::{Acquire, Limit, Permit, Refused};
@@ -120,7 +121,8 @@ where
     let log_queue = queues.log.clone();
     let core = Core::new(engine, runtime.clone(), network, shared.clone(), queues);
     let guard = shared.tasks.begin();
-    runtime.spawn(core_task(core, log, log_queue, RefuseOnDrop(shared.clone()), guard));
+    let task = core_task(core, log, log_queue, RefuseOnDrop(shared.clone()), guard);
+    runtime.spawn(task.instrument(shared.span.clone()));
     Ok(shared)
 }
 
@@ -136,7 +138,8 @@ fn spawn<C, R>(
     let guard = shared.tasks.begin();
     let shared = shared.clone();
     let mut on_drop = StopOnDrop(Some(shared.clone()));
-    runtime.spawn(async move {
+    let span = shared.span.clone();
+    let task = async move {
         match AssertUnwindSafe(task).catch_unwind().await {
             Ok(Ok(())) => {}
             Ok(Err(fatal)) => shared.stop(fatal),
@@ -145,7 +148,8 @@ fn spawn<C, R>(
         on_drop.disarm();
         // All that the task owned is dropped by now.
         drop(guard);
-    });
+    };
+    runtime.spawn(task.instrument(span));
 }
 
 /// Stops the node unless the task that holds it has come to its proper end.

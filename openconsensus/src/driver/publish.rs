@@ -3,6 +3,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tracing::Span;
+use tracing::field::Empty;
+
 use crate::engine::Engine;
 use crate::entry::{LogId, Term};
 use crate::metrics::{Histograms, RaftMetrics, RoleName, Standing};
@@ -21,7 +24,16 @@ pub(super) struct Publisher<C: TypeConfig> {
     not_before: Option<Instant>,
     /// Something has changed since the last publication.
     is_behind: bool,
+    /// What was published last, and when others may be.
+    histograms: Arc<Histograms>,
+    histograms_not_before: Option<Instant>,
+    /// Open while this node campaigns.
+    election: Option<Span>,
 }
+
+/// Histograms that were published must be copied before more is counted, and nobody looks at them so often as at other
+/// metrics: they are published with every so many.
+const INTERVALS_OF_HISTOGRAMS: u32 = 20;
 
 /// Everything that metrics are put together from.
 pub(super) struct Sources<'a, C: TypeConfig> {
@@ -33,18 +45,15 @@ pub(super) struct Sources<'a, C: TypeConfig> {
 }
 
 impl<C: TypeConfig> Sources<'_, C> {
-    fn metrics(&self, now: Instant) -> RaftMetrics<C> {
+    fn histograms(&self) -> Histograms {
         let mut writes = self.stages.write_times();
         writes.admission = self.shared.admission_times();
-        let histograms = Histograms {
+        Histograms {
             writes,
             reads: self.requests.read_times(),
             disk: self.log.times(),
             apply: self.stages.apply_times(),
-        };
-        let mut metrics = RaftMetrics { histograms: Arc::new(histograms), ..self.engine.metrics(now) };
-        self.shared.count_queues(&mut metrics.queues);
-        metrics
+        }
     }
 }
 
@@ -66,6 +75,9 @@ impl<C: TypeConfig> Publisher<C> {
             vital: Vital::of(engine),
             not_before: None,
             is_behind: false,
+            histograms: Arc::default(),
+            histograms_not_before: None,
+            election: None,
         }
     }
 
@@ -84,7 +96,10 @@ impl<C: TypeConfig> Publisher<C> {
         self.is_behind = true;
         let vital = Vital::of(sources.engine);
         if vital != self.vital {
-            let metrics = sources.metrics(now);
+            let metrics = self.metrics(now, sources);
+            if vital.role != self.vital.role {
+                self.follow_election(vital.role, &metrics);
+            }
             trace_changes(&self.vital, &vital, &metrics);
             self.vital = vital;
             self.publish_metrics(now, metrics, sources.shared);
@@ -98,9 +113,47 @@ impl<C: TypeConfig> Publisher<C> {
         }
     }
 
-    /// Publishes what there is.
-    pub(super) fn publish(&mut self, now: Instant, sources: &Sources<'_, C>) {
-        self.publish_metrics(now, sources.metrics(now), sources.shared);
+    fn publish(&mut self, now: Instant, sources: &Sources<'_, C>) {
+        let metrics = self.metrics(now, sources);
+        self.publish_metrics(now, metrics, sources.shared);
+    }
+
+    /// Publishes all that there is, for the last time.
+    pub(super) fn publish_last(&mut self, now: Instant, sources: &Sources<'_, C>) {
+        self.histograms_not_before = None;
+        self.publish(now, sources);
+    }
+
+    fn metrics(&mut self, now: Instant, sources: &Sources<'_, C>) -> RaftMetrics<C> {
+        if self.histograms_not_before.is_none_or(|not_before| not_before <= now) {
+            self.histograms = Arc::new(sources.histograms());
+            self.histograms_not_before = Some(now + INTERVALS_OF_HISTOGRAMS * self.interval);
+        }
+        let mut metrics = RaftMetrics { histograms: self.histograms.clone(), ..sources.engine.metrics(now) };
+        sources.shared.count_queues(&mut metrics.queues);
+        metrics
+    }
+
+    /// An election lasts from the first pre-vote until this node leads or follows.
+    fn follow_election(&mut self, role: RoleName, metrics: &RaftMetrics<C>) {
+        let begin =
+            || tracing::info_span!("raft.election", node = %metrics.id, term = Empty, outcome = Empty);
+        let end = |span: Span, outcome| {
+            span.record("term", metrics.term);
+            span.record("outcome", outcome);
+        };
+        match role {
+            RoleName::PreCandidate | RoleName::Candidate => {
+                self.election.get_or_insert_with(begin);
+            }
+            // A node alone may be elected within one turn.
+            RoleName::Leader => end(self.election.take().unwrap_or_else(begin), "won"),
+            RoleName::Follower => {
+                if let Some(span) = self.election.take() {
+                    end(span, "lost");
+                }
+            }
+        }
     }
 
     fn publish_metrics(&mut self, now: Instant, metrics: RaftMetrics<C>, shared: &Shared<C>) {

@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, VecDeque};
 use std::time::Instant;
 
 use futures::channel::oneshot;
+use tracing::Span;
+use tracing::field::Empty;
 
 use crate::engine::{Reply, RequestId};
 use crate::entry::{Index, LogId};
@@ -26,6 +28,8 @@ pub(super) struct Readers<C: TypeConfig> {
     pub(super) readers: Vec<Reader<C>>,
     /// When the first of them has asked.
     pub(super) since: Instant,
+    /// Whether a lease will do.
+    pub(super) by_lease: bool,
 }
 
 /// Who waits for the reply to one request.
@@ -61,6 +65,8 @@ pub(super) struct Requests<C: TypeConfig> {
     applied: Index,
     /// How long readers have waited that were served.
     read_times: ReadTimes,
+    /// Those of requests that take long.
+    spans: BTreeMap<RequestId, Span>,
 }
 
 impl<C: TypeConfig> Requests<C> {
@@ -73,6 +79,7 @@ impl<C: TypeConfig> Requests<C> {
             deadlines: VecDeque::new(),
             applied,
             read_times: ReadTimes::default(),
+            spans: BTreeMap::new(),
         }
     }
 
@@ -89,6 +96,9 @@ impl<C: TypeConfig> Requests<C> {
     /// Names a new request.
     pub(super) fn add(&mut self, asker: Asker<C>) -> RequestId {
         self.last.0 += 1;
+        if let Some(span) = span_of(&asker) {
+            self.spans.insert(self.last, span);
+        }
         self.askers.insert(self.last, asker);
         self.last
     }
@@ -127,6 +137,9 @@ impl<C: TypeConfig> Requests<C> {
         let Some(asker) = self.askers.remove(&request) else {
             panic!("the engine has answered {request:?} twice, or nobody has asked: {reply:?}");
         };
+        if let Some(span) = self.spans.remove(&request) {
+            record_outcome(&span, &reply);
+        }
         match (asker, reply) {
             (Asker::Write(waiters, asked), Reply::Appended { first }) => {
                 return Some((Batch::new(first, waiters), asked));
@@ -173,8 +186,10 @@ impl<C: TypeConfig> Requests<C> {
         None
     }
 
-    fn serve(&mut self, Readers { readers, since }: Readers<C>, now: Instant) {
-        record(&mut self.read_times.by_round, since, now, readers.len() as u64);
+    fn serve(&mut self, Readers { readers, since, by_lease }: Readers<C>, now: Instant) {
+        let ReadTimes { by_round, by_lease: with_lease } = &mut self.read_times;
+        let times = if by_lease { with_lease } else { by_round };
+        record(times, since, now, readers.len() as u64);
         readers.into_iter().for_each(|reader| reader.answer(Ok(self.applied)));
     }
 
@@ -220,6 +235,7 @@ impl<C: TypeConfig> Requests<C> {
 
     /// The node stops: nobody gets a reply any more. Nothing that a writer in here has asked for was appended.
     pub(super) fn fail(&mut self, reason: &Fatal) {
+        self.spans.clear();
         for (_, asker) in std::mem::take(&mut self.askers) {
             let reason = reason.clone();
             match asker {
@@ -248,6 +264,37 @@ impl<C: TypeConfig> Requests<C> {
     }
 }
 
+/// The span of a request that goes through several stages of which each may take long.
+fn span_of<C: TypeConfig>(asker: &Asker<C>) -> Option<Span> {
+    match asker {
+        Asker::ChangeMembership(_) => {
+            Some(tracing::info_span!("raft.membership.change", outcome = Empty, error = Empty))
+        }
+        Asker::TransferLeadership(_) => {
+            Some(tracing::info_span!("raft.transfer", outcome = Empty, error = Empty))
+        }
+        Asker::Write(..)
+        | Asker::Read(_)
+        | Asker::Initialize(_)
+        | Asker::ForgetLeader(_)
+        | Asker::BuildSnapshot(_)
+        | Asker::PurgeLog(_)
+        | Asker::InstallSnapshot { .. } => None,
+    }
+}
+
+fn record_outcome<C: TypeConfig>(span: &Span, reply: &Reply<C>) {
+    let error: Option<&dyn std::fmt::Display> = match reply {
+        Reply::ChangeMembershipFailed(error) => Some(error),
+        Reply::TransferFailed(error) => Some(error),
+        _ => None,
+    };
+    span.record("outcome", if error.is_some() { "failed" } else { "done" });
+    if let Some(error) = error {
+        span.record("error", tracing::field::display(error));
+    }
+}
+
 fn refuse<C: TypeConfig>(waiters: VecDeque<Waiter<C>>, why: &WriteError<C>) {
     waiters.into_iter().for_each(|waiter| waiter.fail(why.clone()));
 }
@@ -273,7 +320,7 @@ mod tests {
     fn ask_to_read(requests: &mut Requests<U64>, index: Index, deadline: Instant) -> ReadReply {
         let (reply, receiver) = oneshot::channel();
         let readers = vec![Reader { reply, permit: permit() }];
-        let request = requests.add(Asker::Read(Readers { readers, since: deadline }));
+        let request = requests.add(Asker::Read(Readers { readers, since: deadline, by_lease: false }));
         assert!(requests.answer(request, Reply::ReadReady { index }, deadline, deadline).is_none());
         receiver
     }

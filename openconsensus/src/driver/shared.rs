@@ -38,6 +38,8 @@ pub(crate) struct Shared<C: TypeConfig> {
     pub(crate) leadership: Arc<LeadershipLog>,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) tasks: Arc<Tasks>,
+    /// Around all tasks of the node.
+    pub(crate) span: tracing::Span,
     /// How long callers have waited for admission. Only those who had to wait come here.
     admission: Mutex<Arc<Histogram>>,
     fatal: OnceLock<Fatal>,
@@ -63,6 +65,7 @@ impl<C: TypeConfig> Shared<C> {
             leadership: LeadershipLog::new(),
             clock,
             tasks: Arc::default(),
+            span: tracing::info_span!("raft.node", node = %id),
             admission: Mutex::default(),
             fatal: OnceLock::new(),
         })

@@ -104,7 +104,10 @@ impl<C: TypeConfig> Engine<C> {
                     return;
                 }
                 if self.is_bound_against(self.id, now) {
-                    tracing::warn!(node = %self.id, term = self.term, "bound by a promise to a leader: no campaign");
+                    tracing::warn!(
+                        name: "raft.campaign_refused", node = %self.id, term = self.term,
+                        "bound by a promise to a leader: no campaign"
+                    );
                     self.counters.campaigns_refused += 1;
                     return;
                 }

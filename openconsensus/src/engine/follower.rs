@@ -79,7 +79,10 @@ impl<C: TypeConfig> Engine<C> {
             entries.first().is_none_or(|first| first.index == prev.index + 1 && prev.term <= first.term);
         let last_fits = entries.last().is_none_or(|last| last.term <= self.term);
         if !first_fits || !last_fits {
-            tracing::error!(leader = %from, %prev, ?entries, "an append that no leader can have sent is dropped");
+            tracing::error!(
+                name: "raft.message.impossible", node = %self.id, %from, %prev, ?entries,
+                "an append that no leader can have sent is dropped"
+            );
             return;
         }
         let last_sent = prev.index + entries.len() as u64;
@@ -97,7 +100,10 @@ impl<C: TypeConfig> Engine<C> {
         let entries = entries.slice(committed + 1..Index::MAX);
         // Where `prev` needs no look, the terms must not fall behind what is committed here.
         if entries.first().is_some_and(|first| self.log.term_at(first.index - 1) > Some(first.term)) {
-            tracing::error!(leader = %from, %prev, ?entries, "an append that contradicts what is committed is dropped");
+            tracing::error!(
+                name: "raft.message.impossible", node = %self.id, %from, %prev, ?entries,
+                "an append that contradicts what is committed is dropped"
+            );
             return;
         }
         self.take_entries(entries);

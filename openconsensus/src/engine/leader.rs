@@ -279,11 +279,11 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn on_heartbeat_timeout(&mut self, now: Instant) {
         let Role::Leader(leader) = &self.role else { return };
         if self.config.check_quorum && !self.hears_quorum(leader, now) {
-            tracing::warn!(node = %self.id, term = self.term, "no quorum answers: leadership is given up");
+            tracing::warn!(name: "raft.quorum_lost", node = %self.id, term = self.term, "no quorum answers: leadership is given up");
             return self.become_follower(now, self.term, None);
         }
         if self.hangs_on_its_disk(now) {
-            tracing::warn!(node = %self.id, term = self.term, "the log storage hangs: leadership is given up");
+            tracing::warn!(name: "raft.disk_stalled", node = %self.id, term = self.term, "the log storage hangs: leadership is given up");
             return self.become_follower(now, self.term, None);
         }
         if self.heartbeats_paused {
@@ -351,7 +351,10 @@ impl<C: TypeConfig> Engine<C> {
         match result {
             AppendResult::Matched { matched } => {
                 if last < matched {
-                    tracing::error!(peer = %from, matched, last, "a peer acknowledges what was never sent; dropped");
+                    tracing::error!(
+                        name: "raft.message.impossible", node = %self.id, %from, matched, last,
+                        "a peer acknowledges what was never sent; dropped"
+                    );
                     return;
                 }
                 if let Some(id) = progress.on_matched(matched, purged) {

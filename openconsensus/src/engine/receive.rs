@@ -14,7 +14,10 @@ impl<C: TypeConfig> Engine<C> {
             return;
         }
         if !message.is_possible() {
-            tracing::error!(%from, ?message, "a message that no cluster can have come to is dropped");
+            tracing::error!(
+                name: "raft.message.impossible", node = %self.id, %from, ?message,
+                "a message that no cluster can have come to is dropped"
+            );
             return;
         }
         // Votes have rules of their own about terms: a live leader must not be deposed by one who cannot hear it.

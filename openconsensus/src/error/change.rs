@@ -140,7 +140,7 @@ pub enum ChangeMembershipError<C: TypeConfig> {
         /// Where the log ended.
         last: Index,
     },
-    /// The node has stopped.
+    /// The node has stopped. If the change was begun, its outcome is as open as with `Unknown`.
     #[error(transparent)]
     Fatal(#[from] Fatal),
 }
@@ -234,7 +234,7 @@ pub enum TransferError<C: TypeConfig> {
         /// Who leads, as far as this node knows.
         leader: Option<LeaderHint<C>>,
     },
-    /// The node has stopped.
+    /// The node has stopped. Whether leadership was handed over is to be seen from the others.
     #[error(transparent)]
     Fatal(#[from] Fatal),
 }

@@ -43,13 +43,15 @@ pub struct WriteTimes {
     pub whole: Arc<Histogram>,
 }
 
-/// Reads, from the call until they may be served here: confirmed, and the state machine has come as far.
+/// Reads, from the call until they may be served here: confirmed, and the state machine has come as far. Those that
+/// are sent away are not counted.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct ReadTimes {
-    /// Confirmed by a round of heartbeats, or by the leader that this node has asked.
+    /// Asked for with [`Raft::read`](crate::Raft::read).
     pub by_round: Arc<Histogram>,
-    /// Confirmed by the lease of this leader.
+    /// Asked for with [`Raft::read_by_lease`](crate::Raft::read_by_lease), also where a round had to confirm them; the
+    /// counter [`reads_by_lease`](crate::Counters::reads_by_lease) says how often a lease was enough.
     pub by_lease: Arc<Histogram>,
 }
 

@@ -138,7 +138,7 @@ impl<C: TypeConfig> Raft<C> {
     pub async fn read_by_lease(&self) -> Result<Index, ReadError<C>> {
         let permit = self.shared().reads.acquire(1).await.ok_or_else(|| self.shared().reason())?;
         let (reply, index) = oneshot::channel();
-        self.push(Item::ReadByLease { reader: Reader { reply, permit } })?;
+        self.push_timed(Item::ReadByLease { reader: Reader { reply, permit } })?;
         index.await.unwrap_or_else(|_| Err(self.shared().reason().into()))
     }
 
