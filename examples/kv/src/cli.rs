@@ -9,7 +9,8 @@ use tracing_subscriber::EnvFilter;
 use crate::address::parse_address;
 use crate::client::{Client, ClientOptions};
 use crate::commands::{
-    CasArgs, DeleteArgs, GetArgs, MemberArgs, PutArgs, ScanArgs, SnapshotArgs, TransferArgs,
+    CampaignArgs, CasArgs, DeleteArgs, ForgetLeaderArgs, GetArgs, MemberArgs, PauseArgs, PutArgs, ScanArgs,
+    SnapshotArgs, TransferArgs,
 };
 use crate::outcome::{Exit, Failure, Result};
 use crate::{bench, commands, demo, export, import, serve, status};
@@ -55,12 +56,20 @@ enum Command {
     Export(export::ExportArgs),
     /// Show the nodes, their roles, terms and log positions
     Status(status::StatusArgs),
-    /// Add, promote, remove or list members
+    /// Add, promote, demote, move, remove or list members
     Member(MemberArgs),
     /// Hand leadership to another voter
     Transfer(TransferArgs),
     /// Build a snapshot on a node
     Snapshot(SnapshotArgs),
+    /// Let a node start an election now: for emergencies; `transfer` is the gentle way
+    Campaign(CampaignArgs),
+    /// Let a node start no elections on its own, or start them again: for maintenance
+    Elections(PauseArgs),
+    /// Let a node send no heartbeats while it leads, or send them again: for tests
+    Heartbeats(PauseArgs),
+    /// Let a node forget who leads, so that it may vote for another at once: when the leader is known to be gone
+    ForgetLeader(ForgetLeaderArgs),
     /// Measure throughput and latency
     Bench(bench::BenchArgs),
     /// Show that a cluster loses nothing: kill its leader again and again under load, and check
@@ -157,6 +166,10 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Member(args) => commands::member(args).await,
         Command::Transfer(args) => commands::transfer(args).await,
         Command::Snapshot(args) => commands::snapshot(args).await,
+        Command::Campaign(args) => commands::campaign(args).await,
+        Command::Elections(args) => commands::elections(args).await,
+        Command::Heartbeats(args) => commands::heartbeats(args).await,
+        Command::ForgetLeader(args) => commands::forget_leader(args).await,
         Command::Bench(args) => bench::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Completions { shell } => {

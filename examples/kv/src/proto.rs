@@ -32,7 +32,9 @@ answers!(
     ChecksumResponse,
     MemberResponse,
     TransferResponse,
-    SnapshotResponse
+    SnapshotResponse,
+    CampaignResponse,
+    DoneResponse
 );
 
 impl Answer for StatusResponse {

@@ -142,6 +142,36 @@ impl Client {
         Ok(MemberChange { index: answer.index, note: answer.note })
     }
 
+    /// Makes voters learners: they go on receiving the log, and vote no more.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; `Refused` when one of them is not a voter, or no voter would be left.
+    pub async fn member_demote(&self, ids: &[u64]) -> Result<MemberChange, ClientError> {
+        let answer = self
+            .call(self.plan(Target::Leader, Safety::Write), |mut node| {
+                let request = proto::DemoteMembersRequest { ids: ids.to_vec() };
+                async move { node.demote_members(request).await }
+            })
+            .await?;
+        Ok(MemberChange { index: answer.index, note: answer.note })
+    }
+
+    /// Changes where member `id` is reached.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`]; `Refused` when it is not a member, or reached there already.
+    pub async fn member_move(&self, id: u64, address: &str) -> Result<MemberChange, ClientError> {
+        let answer = self
+            .call(self.plan(Target::Leader, Safety::Write), |mut node| {
+                let request = proto::MoveMemberRequest { id, address: address.to_owned() };
+                async move { node.move_member(request).await }
+            })
+            .await?;
+        Ok(MemberChange { index: answer.index, note: answer.note })
+    }
+
     /// Hands leadership to `target`, or to whom it is quickest. Returns the new leader.
     ///
     /// # Errors

@@ -48,6 +48,16 @@ impl Client {
         self.get_at(Target::Any, key, proto::Consistency::Linearizable).await
     }
 
+    /// As [`get`](Self::get), but a leader with a lease confirms it without asking the others. It rests on clocks: see
+    /// [`read_by_lease`](openconsensus::Raft::read_by_lease).
+    ///
+    /// # Errors
+    ///
+    /// As [`get`](Self::get).
+    pub async fn get_by_lease(&self, key: &str) -> Result<Option<Vec<u8>>, ClientError> {
+        self.get_at(Target::Any, key, proto::Consistency::Lease).await
+    }
+
     /// As [`get`](Self::get), through the node at `endpoint` and no other.
     ///
     /// # Errors

@@ -7,6 +7,7 @@
 mod admin;
 mod call;
 mod connections;
+mod control;
 mod data;
 
 use std::sync::Arc;

@@ -46,6 +46,22 @@ enum MemberCommand {
         #[arg(required = true)]
         ids: Vec<u64>,
     },
+    /// Make voters learners: they go on receiving the log, and vote no more
+    Demote {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// Their ids
+        #[arg(required = true)]
+        ids: Vec<u64>,
+    },
+    /// Change where a member is reached
+    Address {
+        #[command(flatten)]
+        client: ClientArgs,
+        /// The member and its new address, as in 2=127.0.0.1:7012
+        #[arg(value_name = "ID=HOST:PORT")]
+        node: NodeAddress,
+    },
     /// List the members
     List {
         #[command(flatten)]
@@ -99,6 +115,14 @@ pub async fn member(args: MemberArgs) -> Result<Exit> {
         MemberCommand::Remove { client, ids } => {
             let change = client.client().member_remove(&ids).await?;
             print_change(&change, &format!("no members any more: {}", list(&ids)));
+        }
+        MemberCommand::Demote { client, ids } => {
+            let change = client.client().member_demote(&ids).await?;
+            print_change(&change, &format!("learners now: {}", list(&ids)));
+        }
+        MemberCommand::Address { client, node } => {
+            let change = client.client().member_move(node.id, &node.address).await?;
+            print_change(&change, &format!("node {} is at {}", node.id, node.address));
         }
         MemberCommand::List { client, json } => print_members(&client.client(), json).await?,
     }

@@ -43,8 +43,11 @@ pub struct GetArgs {
     #[arg(long, conflicts_with = "json")]
     raw: bool,
     /// Print what the first endpoint has, without confirming it: it may be old
-    #[arg(long)]
+    #[arg(long, conflicts_with = "lease")]
     local: bool,
+    /// Let a leader with a lease confirm it without asking the others; nodes have leases with `serve --lease-drift-ppm`
+    #[arg(long)]
+    lease: bool,
     /// Print the value as JSON
     #[arg(long)]
     json: bool,
@@ -147,6 +150,8 @@ pub async fn get(args: GetArgs) -> Result<Exit> {
     let client = args.client.client();
     let value = if args.local {
         client.get_local(args.client.first_endpoint(), &args.key).await?
+    } else if args.lease {
+        client.get_by_lease(&args.key).await?
     } else {
         client.get(&args.key).await?
     };

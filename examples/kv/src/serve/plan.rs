@@ -75,6 +75,10 @@ struct ConfigArgs {
     /// How long a read waits for a leader to confirm it
     #[arg(long, default_value_t = 5000, value_name = "MS")]
     read_timeout_ms: u64,
+    /// Let leaders have leases, for `get --lease`: the most by which the clocks of two nodes may differ in speed, in
+    /// parts per million, as in 1000. Such reads are wrong if clocks differ by more. Without it there are no leases
+    #[arg(long, value_name = "PPM")]
+    lease_drift_ppm: Option<u64>,
 }
 
 impl ConfigArgs {
@@ -91,6 +95,7 @@ impl ConfigArgs {
             uncommitted_bytes_max: self.uncommitted_bytes,
             promotion_lag_entries_max: self.promotion_lag,
             read_timeout_ms: self.read_timeout_ms,
+            lease_clock_drift_ppm_max: self.lease_drift_ppm,
             ..Config::default()
         }
     }

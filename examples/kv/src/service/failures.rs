@@ -1,6 +1,9 @@
 //! What each error means to a client. The kind says what it may do next.
 
-use openconsensus::{ChangeMembershipError, LeaderHint, ReadError, SnapshotError, TransferError, WriteError};
+use openconsensus::{
+    ChangeMembershipError, Fatal, ForgetLeaderError, LeaderHint, ReadError, SnapshotError, TransferError,
+    WriteError,
+};
 use openconsensus_memstore::kv::Kv;
 
 use crate::proto::Failure;
@@ -14,6 +17,11 @@ pub(super) fn refused(text: impl ToString) -> Failure {
 /// Nothing has happened, and another node, or this one later, may succeed.
 pub(super) fn not_ready(text: impl ToString) -> Failure {
     failure(Kind::NotReady, text, None)
+}
+
+/// It was tried and did not succeed; nothing is lost.
+pub(super) fn failed(text: impl ToString) -> Failure {
+    failure(Kind::Failed, text, None)
 }
 
 fn failure(kind: Kind, text: impl ToString, leader: Option<&LeaderHint<Kv>>) -> Failure {
@@ -104,5 +112,22 @@ impl IntoFailure for SnapshotError {
             _ => Kind::Unknown,
         };
         failure(kind, &self, None)
+    }
+}
+
+impl IntoFailure for ForgetLeaderError {
+    fn into_failure(self) -> Failure {
+        let kind = match &self {
+            Self::Leading | Self::Leases => Kind::Refused,
+            Self::Fatal(_) => Kind::Stopped,
+            _ => Kind::Unknown,
+        };
+        failure(kind, &self, None)
+    }
+}
+
+impl IntoFailure for Fatal {
+    fn into_failure(self) -> Failure {
+        failure(Kind::Stopped, &self, None)
     }
 }

@@ -1,5 +1,6 @@
 //! The server of the client protocol: each call turns into one of [`Raft`], and its error into a [`Failure`].
 
+mod control;
 mod failures;
 mod pages;
 mod status;
@@ -69,6 +70,9 @@ impl KvService {
             proto::Consistency::Local => Ok(()),
             proto::Consistency::Linearizable => {
                 self.raft.read().await.map(drop).map_err(IntoFailure::into_failure)
+            }
+            proto::Consistency::Lease => {
+                self.raft.read_by_lease().await.map(drop).map_err(IntoFailure::into_failure)
             }
         }
     }
@@ -182,6 +186,25 @@ impl KvProtocol for KvService {
         Ok(Response::new(self.change(MembershipChange::Remove(ids)).await))
     }
 
+    async fn demote_members(
+        &self,
+        request: Request<proto::DemoteMembersRequest>,
+    ) -> Answered<proto::MemberResponse> {
+        let ids = request.into_inner().ids.into_iter().collect();
+        Ok(Response::new(self.change(MembershipChange::Demote(ids)).await))
+    }
+
+    async fn move_member(
+        &self,
+        request: Request<proto::MoveMemberRequest>,
+    ) -> Answered<proto::MemberResponse> {
+        let proto::MoveMemberRequest { id, address } = request.into_inner();
+        if let Err(failure) = check_address(&address) {
+            return Ok(Response::new(proto::MemberResponse { failure: Some(failure), ..Default::default() }));
+        }
+        Ok(Response::new(self.change(MembershipChange::UpdateNodes([(id, address)].into())).await))
+    }
+
     async fn transfer(&self, request: Request<proto::TransferRequest>) -> Answered<proto::TransferResponse> {
         Ok(Response::new(match self.raft.transfer_leadership(request.into_inner().target).await {
             Ok(leader) => proto::TransferResponse { failure: None, leader },
@@ -198,6 +221,29 @@ impl KvProtocol for KvService {
                 proto::SnapshotResponse { failure: Some(error.into_failure()), ..Default::default() }
             }
         }))
+    }
+
+    async fn campaign(&self, request: Request<proto::CampaignRequest>) -> Answered<proto::CampaignResponse> {
+        let wait = Duration::from_millis(request.into_inner().wait_ms);
+        Ok(Response::new(match control::campaign(&self.raft, wait).await {
+            Ok(term) => proto::CampaignResponse { failure: None, term },
+            Err(failure) => proto::CampaignResponse { failure: Some(failure), term: 0 },
+        }))
+    }
+
+    async fn pause_elections(&self, request: Request<proto::PauseRequest>) -> Answered<proto::DoneResponse> {
+        let paused = control::pause_elections(&self.raft, request.into_inner().pause).await;
+        Ok(Response::new(proto::DoneResponse { failure: paused.err() }))
+    }
+
+    async fn pause_heartbeats(&self, request: Request<proto::PauseRequest>) -> Answered<proto::DoneResponse> {
+        let paused = control::pause_heartbeats(&self.raft, request.into_inner().pause).await;
+        Ok(Response::new(proto::DoneResponse { failure: paused.err() }))
+    }
+
+    async fn forget_leader(&self, _: Request<proto::ForgetLeaderRequest>) -> Answered<proto::DoneResponse> {
+        let failure = self.raft.forget_leader().await.err().map(IntoFailure::into_failure);
+        Ok(Response::new(proto::DoneResponse { failure }))
     }
 }
 

@@ -142,6 +142,33 @@ impl Kv for Script {
         Ok(tonic::Response::new(MemberResponse { failure, index: 7, note: None }))
     }
 
+    async fn demote_members(&self, _: Request<DemoteMembersRequest>) -> Answered<MemberResponse> {
+        let failure = self.next("demote_members").await;
+        Ok(tonic::Response::new(MemberResponse { failure, index: 7, note: None }))
+    }
+
+    async fn move_member(&self, _: Request<MoveMemberRequest>) -> Answered<MemberResponse> {
+        let failure = self.next("move_member").await;
+        Ok(tonic::Response::new(MemberResponse { failure, index: 7, note: None }))
+    }
+
+    async fn campaign(&self, _: Request<CampaignRequest>) -> Answered<CampaignResponse> {
+        let failure = self.next("campaign").await;
+        Ok(tonic::Response::new(CampaignResponse { failure, term: 3 }))
+    }
+
+    async fn pause_elections(&self, _: Request<PauseRequest>) -> Answered<DoneResponse> {
+        Ok(tonic::Response::new(DoneResponse { failure: self.next("pause_elections").await }))
+    }
+
+    async fn pause_heartbeats(&self, _: Request<PauseRequest>) -> Answered<DoneResponse> {
+        Ok(tonic::Response::new(DoneResponse { failure: self.next("pause_heartbeats").await }))
+    }
+
+    async fn forget_leader(&self, _: Request<ForgetLeaderRequest>) -> Answered<DoneResponse> {
+        Ok(tonic::Response::new(DoneResponse { failure: self.next("forget_leader").await }))
+    }
+
     async fn transfer(&self, _: Request<TransferRequest>) -> Answered<TransferResponse> {
         let failure = self.next("transfer").await;
         Ok(tonic::Response::new(TransferResponse { failure, leader: 2 }))

@@ -16,10 +16,11 @@ use crate::demo::model::{FaultKind, Tally};
 use crate::proto::failure::Kind;
 use crate::proto::kv_server::{Kv, KvServer};
 use crate::proto::{
-    AddMemberRequest, ApplyRequest, ApplyResponse, ChecksumRequest, ChecksumResponse, CommandResponse,
-    Failure, GetRequest, GetResponse, MemberResponse, PromoteMembersRequest, RemoveMembersRequest, ScanPage,
-    ScanRequest, SnapshotRequest, SnapshotResponse, StatusRequest, StatusResponse, TransferRequest,
-    TransferResponse,
+    AddMemberRequest, ApplyRequest, ApplyResponse, CampaignRequest, CampaignResponse, ChecksumRequest,
+    ChecksumResponse, CommandResponse, DemoteMembersRequest, DoneResponse, Failure, ForgetLeaderRequest,
+    GetRequest, GetResponse, MemberResponse, MoveMemberRequest, PauseRequest, PromoteMembersRequest,
+    RemoveMembersRequest, ScanPage, ScanRequest, SnapshotRequest, SnapshotResponse, StatusRequest,
+    StatusResponse, TransferRequest, TransferResponse,
 };
 
 /// What a server does wrong, every now and then.
@@ -159,6 +160,30 @@ impl Kv for Server {
     }
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Answered<SnapshotResponse> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn demote_members(&self, _: Request<DemoteMembersRequest>) -> Answered<MemberResponse> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn move_member(&self, _: Request<MoveMemberRequest>) -> Answered<MemberResponse> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn campaign(&self, _: Request<CampaignRequest>) -> Answered<CampaignResponse> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn pause_elections(&self, _: Request<PauseRequest>) -> Answered<DoneResponse> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn pause_heartbeats(&self, _: Request<PauseRequest>) -> Answered<DoneResponse> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn forget_leader(&self, _: Request<ForgetLeaderRequest>) -> Answered<DoneResponse> {
         Err(Status::unimplemented("not needed"))
     }
 }

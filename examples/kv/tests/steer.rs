@@ -1,0 +1,122 @@
+//! The commands that steer a node or change the members in other ways than by adding and removing, against clusters of
+//! real processes.
+
+mod nodes;
+
+use nodes::{Cluster, free_address, until};
+
+impl Cluster {
+    /// The places of the nodes that do not lead.
+    fn followers(&self) -> Vec<usize> {
+        let leader = self.leader();
+        (0..self.nodes.len()).filter(|place| *place != leader).collect()
+    }
+}
+
+#[test]
+fn a_node_that_starts_no_elections_leads_when_it_is_told_to() {
+    let mut cluster = Cluster::start(3, &[]);
+    for node in &cluster.nodes {
+        let paused = node.kv(&["elections", "pause"]).ok();
+        assert_eq!(paused, format!("{} starts no elections on its own\n", node.address));
+    }
+    let leader = cluster.leader();
+    let next = (leader + 1) % 3;
+    cluster.nodes[leader].kill();
+    // Nobody takes over by itself. An election that is asked for is another thing; it needs the vote of the third.
+    let elected = until("an election that is won", || {
+        let ended = cluster.nodes[next].kv(&["campaign", "--json"]);
+        if ended.code == Some(0) { Ok(ended.json()) } else { Err(format!("{ended:?}")) }
+    });
+    assert!(1 < elected["term"].as_u64().unwrap(), "{elected}");
+    assert_eq!(cluster.leader(), next);
+    // On the leader it has nothing to do.
+    let again = cluster.nodes[next].kv(&["campaign", "--json"]).json();
+    assert_eq!(again, elected);
+    cluster.kv(&["put", "k", "v"]).ok();
+    let resumed = cluster.nodes[next].kv(&["elections", "resume", "--json"]).json();
+    assert_eq!(resumed, serde_json::json!({ "elections_paused": false }));
+}
+
+#[test]
+fn a_leader_that_sends_no_heartbeats_is_replaced() {
+    let cluster = Cluster::start(3, &[]);
+    let leader = cluster.leader();
+    let address = cluster.nodes[leader].address.clone();
+    // Through any endpoint, a node is named.
+    let paused = cluster.kv(&["heartbeats", "pause", "--node", &address, "--json"]).json();
+    assert_eq!(paused, serde_json::json!({ "heartbeats_paused": true }));
+    until("another leader", || {
+        let next = cluster.leader();
+        if next == leader { Err(format!("node {} leads", next + 1)) } else { Ok(()) }
+    });
+    let resumed = cluster.nodes[leader].kv(&["heartbeats", "resume"]).ok();
+    assert_eq!(resumed, format!("{address} sends heartbeats again while it leads\n"));
+}
+
+#[test]
+fn a_follower_forgets_its_leader_and_a_leader_does_not_forget_itself() {
+    let cluster = Cluster::start(3, &[]);
+    let followers = cluster.followers();
+    for place in &followers {
+        let forgotten = cluster.nodes[*place].kv(&["forget-leader"]).ok();
+        assert!(forgotten.contains("may vote for any"), "{forgotten}");
+    }
+    let leader = cluster.leader();
+    cluster.nodes[leader].kv(&["forget-leader"]).fails(5, "transfer leadership");
+    cluster.kv(&["put", "k", "v"]).ok();
+    cluster.kv(&["forget-leader", "--node", "127.0.0.1:1"]).fails(3, "127.0.0.1:1");
+}
+
+#[test]
+fn voters_are_demoted_and_members_are_moved() {
+    let mut cluster = Cluster::start(3, &[]);
+    let place = cluster.followers()[0];
+    let id = cluster.nodes[place].id;
+    let id_text = id.to_string();
+    cluster.kv(&["member", "demote", &id_text]).ok();
+    assert!(
+        cluster
+            .kv(&["member", "list"])
+            .ok()
+            .contains(&format!("{id}\t{}\tlearner", cluster.nodes[place].address))
+    );
+    cluster.kv(&["member", "demote", &id_text]).fails(5, "needs a voter");
+    cluster.kv(&["member", "demote", "9"]).fails(5, "node 9 is not a member");
+    cluster.nodes[place].kv(&["campaign"]).fails(5, "does not vote");
+
+    // It moves: it is started at another address, and the others are told.
+    let address = free_address();
+    assert!(cluster.nodes[place].terminate().success());
+    cluster.nodes[place].address.clone_from(&address);
+    cluster.nodes[place].start(&[]);
+    let moved = format!("{id}={address}");
+    let told = cluster.kv(&["member", "address", &moved]).ok();
+    assert!(told.starts_with(&format!("node {id} is at {address}")), "{told}");
+    cluster.kv(&["put", "after", "the move"]).ok();
+    assert_eq!(cluster.nodes[place].kv(&["get", "after"]).ok(), "the move\n");
+    assert!(cluster.kv(&["member", "list"]).ok().contains(&format!("{id}\t{address}\tlearner")));
+    cluster.kv(&["member", "address", "9=127.0.0.1:9"]).fails(5, "node 9 is not a member");
+    cluster.kv(&["member", "address", "1=0.0.0.0:9"]).fails(2, "peers cannot connect");
+    cluster.kv(&["member", "promote", &id_text]).ok();
+}
+
+#[test]
+fn a_read_by_lease_sees_what_was_written() {
+    let cluster = Cluster::start(3, &["--lease-drift-ppm", "1000"]);
+    for round in 0..5 {
+        let value = round.to_string();
+        cluster.kv(&["put", "k", &value]).ok();
+        for node in &cluster.nodes {
+            assert_eq!(node.kv(&["get", "k", "--lease"]).ok(), format!("{value}\n"));
+        }
+    }
+    // Leases rest on promises that a follower does not break.
+    let follower = cluster.followers()[0];
+    cluster.nodes[follower].kv(&["forget-leader"]).fails(5, "leases");
+    cluster.nodes[follower].kv(&["campaign"]).fails(1, "promise");
+    cluster.kv(&["get", "k", "--lease", "--local"]).fails(2, "--local");
+    cluster.nodes[follower]
+        .start_fails(&["--lease-drift-ppm", "0"])
+        .fails(2, "lease_clock_drift_ppm_max is 0");
+}
