@@ -9,8 +9,8 @@ use tracing_subscriber::EnvFilter;
 use crate::address::parse_address;
 use crate::client::{Client, ClientOptions};
 use crate::commands::{
-    CampaignArgs, CasArgs, DeleteArgs, ForgetLeaderArgs, GetArgs, MemberArgs, PauseArgs, PutArgs, ScanArgs,
-    SnapshotArgs, TransferArgs,
+    CampaignArgs, CasArgs, DeleteArgs, ForgetLeaderArgs, GetArgs, MemberArgs, PauseArgs, PurgeArgs, PutArgs,
+    ScanArgs, SnapshotArgs, TransferArgs,
 };
 use crate::outcome::{Exit, Failure, Result};
 use crate::{bench, commands, demo, export, import, serve, status};
@@ -62,6 +62,8 @@ enum Command {
     Transfer(TransferArgs),
     /// Build a snapshot on a node
     Snapshot(SnapshotArgs),
+    /// Purge the log of a node, no further than its snapshot goes: for a disk that is full
+    Purge(PurgeArgs),
     /// Let a node start an election now: for emergencies; `transfer` is the gentle way
     Campaign(CampaignArgs),
     /// Let a node start no elections on its own, or start them again: for maintenance
@@ -166,6 +168,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Member(args) => commands::member(args).await,
         Command::Transfer(args) => commands::transfer(args).await,
         Command::Snapshot(args) => commands::snapshot(args).await,
+        Command::Purge(args) => commands::purge(args).await,
         Command::Campaign(args) => commands::campaign(args).await,
         Command::Elections(args) => commands::elections(args).await,
         Command::Heartbeats(args) => commands::heartbeats(args).await,

@@ -33,6 +33,7 @@ answers!(
     MemberResponse,
     TransferResponse,
     SnapshotResponse,
+    PurgeResponse,
     CampaignResponse,
     DoneResponse
 );

@@ -120,3 +120,37 @@ fn a_read_by_lease_sees_what_was_written() {
         .start_fails(&["--lease-drift-ppm", "0"])
         .fails(2, "lease_clock_drift_ppm_max is 0");
 }
+
+#[test]
+fn any_node_may_be_asked_to_transfer_leadership() {
+    let cluster = Cluster::start(3, &[]);
+    for _ in 0..2 {
+        let followers = cluster.followers();
+        let (asked, target) = (&cluster.nodes[followers[0]], cluster.nodes[followers[1]].id);
+        let done = cluster.kv(&["transfer", &target.to_string(), "--node", &asked.address, "--json"]).json();
+        assert_eq!(done, serde_json::json!({ "leader": target }));
+        // Once more: it leads already.
+        assert_eq!(asked.kv(&["transfer", &target.to_string()]).ok(), format!("node {target} leads\n"));
+        assert_eq!(cluster.nodes[cluster.leader()].id, target);
+    }
+    cluster.nodes[cluster.followers()[0]].kv(&["transfer", "9"]).fails(5, "node 9 does not vote");
+}
+
+#[test]
+fn a_log_is_purged_as_far_as_its_snapshot_goes() {
+    let cluster = Cluster::start(1, &[]);
+    cluster.kv(&["purge"]).fails(5, "there is no snapshot");
+    for key in ["a", "b", "c"] {
+        cluster.kv(&["put", key, "v"]).ok();
+    }
+    let taken = cluster.kv(&["snapshot", "--json"]).json();
+    let index = taken["index"].as_u64().unwrap();
+    assert!(0 < taken["size_bytes"].as_u64().unwrap(), "{taken}");
+    assert_eq!(cluster.kv(&["purge", "2", "--json"]).json()["index"], 2);
+    cluster.kv(&["purge", "1000"]).fails(5, "entry 1000 is not in the latest snapshot");
+    let text = cluster.kv(&["purge"]).ok();
+    assert!(text.contains(&format!("is purged up to entry {index} of term")), "{text}");
+    assert_eq!(cluster.status_of(1)["status"]["purged_index"], index);
+    let text = cluster.kv(&["snapshot"]).ok();
+    assert!(text.contains(&format!("ends with entry {index} of term")) && text.contains(" bytes"), "{text}");
+}

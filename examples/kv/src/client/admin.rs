@@ -52,7 +52,23 @@ impl Client {
                 node.snapshot(proto::SnapshotRequest {}).await
             })
             .await?;
-        Ok(SnapshotTaken { index: answer.index, term: answer.term })
+        Ok(SnapshotTaken { index: answer.index, term: answer.term, size_bytes: answer.size_bytes })
+    }
+
+    /// Purges the log of the node at `endpoint` up to and including the entry at `upto`, or as far as its snapshot goes,
+    /// and returns index and term of the last entry that is purged. Tried once; doing it again does no harm.
+    ///
+    /// # Errors
+    ///
+    /// `Refused` when the snapshot does not go so far. `Unavailable` when the node does not answer, and when a snapshot
+    /// is on its way from or to it.
+    pub async fn purge(&self, endpoint: &str, upto: Option<u64>) -> Result<(u64, u64), ClientError> {
+        let answer = self
+            .call(self.plan(Target::Once(endpoint), Safety::LongRead), |mut node| async move {
+                node.purge(proto::PurgeRequest { upto }).await
+            })
+            .await?;
+        Ok((answer.index, answer.term))
     }
 
     /// The membership in force as the leader has it, or as the first node that answers has it when none leads.
@@ -178,8 +194,21 @@ impl Client {
     ///
     /// See [`ClientError`]; `Refused` when the target does not vote, `Failed` when it did not take over in time.
     pub async fn transfer(&self, target: Option<u64>) -> Result<u64, ClientError> {
+        self.transfer_at(Target::Any, target).await
+    }
+
+    /// As [`transfer`](Self::transfer), asked of the node at `endpoint` and of no other, whether it leads or not.
+    ///
+    /// # Errors
+    ///
+    /// As [`transfer`](Self::transfer).
+    pub async fn transfer_from(&self, endpoint: &str, target: Option<u64>) -> Result<u64, ClientError> {
+        self.transfer_at(Target::Only(endpoint), target).await
+    }
+
+    async fn transfer_at(&self, asked: Target<'_>, target: Option<u64>) -> Result<u64, ClientError> {
         let answer = self
-            .call(self.plan(Target::Leader, Safety::Write), |mut node| async move {
+            .call(self.plan(asked, Safety::Write), |mut node| async move {
                 node.transfer(proto::TransferRequest { target }).await
             })
             .await?;

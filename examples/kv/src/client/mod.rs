@@ -89,6 +89,8 @@ pub struct SnapshotTaken {
     pub index: u64,
     /// The term of that entry.
     pub term: u64,
+    /// How many bytes it has, where that is known.
+    pub size_bytes: Option<u64>,
 }
 
 /// The contents of one node in short. Nodes that have applied the same entry have the same checksum.

@@ -1,4 +1,4 @@
-//! `kv member`, `transfer` and `snapshot`.
+//! `kv member` and `transfer`.
 
 use std::time::Duration;
 
@@ -79,20 +79,10 @@ pub struct TransferArgs {
     client: ClientArgs,
     /// The node that is to lead; by default the one that is quickest
     target: Option<u64>,
-    /// Print the new leader as JSON
-    #[arg(long)]
-    json: bool,
-}
-
-/// `kv snapshot`.
-#[derive(Clone, Debug, Args)]
-pub struct SnapshotArgs {
-    #[command(flatten)]
-    client: ClientArgs,
-    /// The node that is to build it; by default the first endpoint
+    /// Ask this node and no other; it need not lead
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
     node: Option<String>,
-    /// Print JSON
+    /// Print the new leader as JSON
     #[arg(long)]
     json: bool,
 }
@@ -158,27 +148,15 @@ async fn print_members(client: &Client, is_json: bool) -> Result<()> {
 ///
 /// Those of the client.
 pub async fn transfer(args: TransferArgs) -> Result<Exit> {
-    let leader = args.client.client().transfer(args.target).await?;
+    let client = args.client.client();
+    let leader = match &args.node {
+        Some(node) => client.transfer_from(node, args.target).await?,
+        None => client.transfer(args.target).await?,
+    };
     if args.json {
         println!("{}", json!({ "leader": leader }));
     } else {
         println!("node {leader} leads");
-    }
-    Ok(Exit::Done)
-}
-
-/// Builds a snapshot.
-///
-/// # Errors
-///
-/// Those of the client.
-pub async fn snapshot(args: SnapshotArgs) -> Result<Exit> {
-    let node = args.node.as_deref().unwrap_or(args.client.first_endpoint());
-    let taken = args.client.client().snapshot(node).await?;
-    if args.json {
-        println!("{}", json!({ "index": taken.index, "term": taken.term }));
-    } else {
-        println!("{node} has a snapshot that ends with entry {} of term {}", taken.index, taken.term);
     }
     Ok(Exit::Done)
 }

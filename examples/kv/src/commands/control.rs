@@ -1,4 +1,4 @@
-//! `kv campaign`, `elections`, `heartbeats` and `forget-leader`: they steer one node.
+//! `kv snapshot`, `purge`, `campaign`, `elections`, `heartbeats` and `forget-leader`: they steer one node.
 
 use clap::{Args, Subcommand};
 use serde_json::json;
@@ -32,6 +32,22 @@ impl NodeArgs {
             println!("{text}");
         }
     }
+}
+
+/// `kv snapshot`.
+#[derive(Clone, Debug, Args)]
+pub struct SnapshotArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+}
+
+/// `kv purge`.
+#[derive(Clone, Debug, Args)]
+pub struct PurgeArgs {
+    #[command(flatten)]
+    node: NodeArgs,
+    /// The index of the last entry to purge; by default as far as the snapshot goes
+    upto: Option<u64>,
 }
 
 /// `kv campaign`.
@@ -70,6 +86,39 @@ impl PauseArgs {
 pub struct ForgetLeaderArgs {
     #[command(flatten)]
     node: NodeArgs,
+}
+
+/// Builds a snapshot.
+///
+/// # Errors
+///
+/// Those of the client.
+pub async fn snapshot(args: SnapshotArgs) -> Result<Exit> {
+    let args = args.node;
+    let taken = args.client.client().snapshot(args.node()).await?;
+    let size = taken.size_bytes.map_or_else(String::new, |bytes| format!(" and has {bytes} bytes"));
+    let text = format!(
+        "{} has a snapshot that ends with entry {} of term {}{size}",
+        args.node(),
+        taken.index,
+        taken.term
+    );
+    let json = json!({ "index": taken.index, "term": taken.term, "size_bytes": taken.size_bytes });
+    args.print(&text, &json);
+    Ok(Exit::Done)
+}
+
+/// Purges the log of a node.
+///
+/// # Errors
+///
+/// Those of the client.
+pub async fn purge(args: PurgeArgs) -> Result<Exit> {
+    let (args, upto) = (args.node, args.upto);
+    let (index, term) = args.client.client().purge(args.node(), upto).await?;
+    let text = format!("the log of {} is purged up to entry {index} of term {term}", args.node());
+    args.print(&text, &json!({ "index": index, "term": term }));
+    Ok(Exit::Done)
 }
 
 /// Lets a node start an election.

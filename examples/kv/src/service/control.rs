@@ -1,8 +1,8 @@
-//! What steers one node: campaigns and pauses, answered when they have come to something.
+//! What steers one node: purges, campaigns and pauses, answered when they have come to something.
 
 use std::time::Duration;
 
-use openconsensus::{Raft, RaftMetrics, RoleName, WaitError};
+use openconsensus::{LogId, Raft, RaftMetrics, RoleName, WaitError};
 use openconsensus_memstore::kv::Kv;
 
 use super::failures::{IntoFailure, failed, refused};
@@ -10,6 +10,15 @@ use crate::proto::Failure;
 
 /// A node notices in a moment what it was told; a node that does not has other troubles.
 const NOTICED_WITHIN: Duration = Duration::from_secs(5);
+
+/// Purges the log up to `upto`, or as far as the latest snapshot goes.
+pub(super) async fn purge(raft: &Raft<Kv>, upto: Option<u64>) -> Result<LogId, Failure> {
+    let snapshot = raft.metrics().latest().snapshot;
+    if snapshot == LogId::ZERO {
+        return Err(refused("there is no snapshot, and the log is purged behind one only: build one first"));
+    }
+    raft.purge_log(upto.unwrap_or(snapshot.index)).await.map_err(IntoFailure::into_failure)
+}
 
 /// Lets the node campaign, and waits until there is a leader in a later term, for `wait` at most. Returns the term in
 /// which this node leads.

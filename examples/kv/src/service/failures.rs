@@ -1,8 +1,8 @@
 //! What each error means to a client. The kind says what it may do next.
 
 use openconsensus::{
-    ChangeMembershipError, Fatal, ForgetLeaderError, LeaderHint, ReadError, SnapshotError, TransferError,
-    WriteError,
+    ChangeMembershipError, Fatal, ForgetLeaderError, LeaderHint, PurgeError, ReadError, SnapshotError,
+    TransferError, WriteError,
 };
 use openconsensus_memstore::kv::Kv;
 
@@ -108,6 +108,18 @@ impl IntoFailure for SnapshotError {
             Self::Empty => Kind::Refused,
             Self::Installing => Kind::NotReady,
             Self::Failed(_) => Kind::Failed,
+            Self::Fatal(_) => Kind::Stopped,
+            _ => Kind::Unknown,
+        };
+        failure(kind, &self, None)
+    }
+}
+
+impl IntoFailure for PurgeError {
+    fn into_failure(self) -> Failure {
+        let kind = match &self {
+            Self::NotInSnapshot { .. } => Kind::Refused,
+            Self::Sending { .. } | Self::Installing => Kind::NotReady,
             Self::Fatal(_) => Kind::Stopped,
             _ => Kind::Unknown,
         };

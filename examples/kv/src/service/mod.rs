@@ -215,11 +215,19 @@ impl KvProtocol for KvService {
     async fn snapshot(&self, _: Request<proto::SnapshotRequest>) -> Answered<proto::SnapshotResponse> {
         Ok(Response::new(match self.raft.snapshot().await {
             Ok(meta) => {
-                proto::SnapshotResponse { failure: None, index: meta.last.index, term: meta.last.term }
+                let (index, term) = (meta.last.index, meta.last.term);
+                proto::SnapshotResponse { failure: None, index, term, size_bytes: meta.size_bytes }
             }
             Err(error) => {
                 proto::SnapshotResponse { failure: Some(error.into_failure()), ..Default::default() }
             }
+        }))
+    }
+
+    async fn purge(&self, request: Request<proto::PurgeRequest>) -> Answered<proto::PurgeResponse> {
+        Ok(Response::new(match control::purge(&self.raft, request.into_inner().upto).await {
+            Ok(purged) => proto::PurgeResponse { failure: None, index: purged.index, term: purged.term },
+            Err(failure) => proto::PurgeResponse { failure: Some(failure), ..Default::default() },
         }))
     }
 

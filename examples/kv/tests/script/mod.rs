@@ -176,7 +176,12 @@ impl Kv for Script {
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Answered<SnapshotResponse> {
         let failure = self.next("snapshot").await;
-        Ok(tonic::Response::new(SnapshotResponse { failure, index: 9, term: 2 }))
+        Ok(tonic::Response::new(SnapshotResponse { failure, index: 9, term: 2, size_bytes: None }))
+    }
+
+    async fn purge(&self, _: Request<PurgeRequest>) -> Answered<PurgeResponse> {
+        let failure = self.next("purge").await;
+        Ok(tonic::Response::new(PurgeResponse { failure, index: 9, term: 2 }))
     }
 }
 

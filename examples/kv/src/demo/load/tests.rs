@@ -19,8 +19,8 @@ use crate::proto::{
     AddMemberRequest, ApplyRequest, ApplyResponse, CampaignRequest, CampaignResponse, ChecksumRequest,
     ChecksumResponse, CommandResponse, DemoteMembersRequest, DoneResponse, Failure, ForgetLeaderRequest,
     GetRequest, GetResponse, MemberResponse, MoveMemberRequest, PauseRequest, PromoteMembersRequest,
-    RemoveMembersRequest, ScanPage, ScanRequest, SnapshotRequest, SnapshotResponse, StatusRequest,
-    StatusResponse, TransferRequest, TransferResponse,
+    PurgeRequest, PurgeResponse, RemoveMembersRequest, ScanPage, ScanRequest, SnapshotRequest,
+    SnapshotResponse, StatusRequest, StatusResponse, TransferRequest, TransferResponse,
 };
 
 /// What a server does wrong, every now and then.
@@ -160,6 +160,10 @@ impl Kv for Server {
     }
 
     async fn snapshot(&self, _: Request<SnapshotRequest>) -> Answered<SnapshotResponse> {
+        Err(Status::unimplemented("not needed"))
+    }
+
+    async fn purge(&self, _: Request<PurgeRequest>) -> Answered<PurgeResponse> {
         Err(Status::unimplemented("not needed"))
     }
 
