@@ -50,8 +50,8 @@
 //! | `MsgUnreachable` | [`Input::Unreachable`] |
 //! | `MsgSnapStatus` | [`Input::SnapshotSent`] |
 //! | `MsgCheckQuorum` | none: a leader counts when it last heard of a quorum whenever its heartbeats are due |
-//! | `MsgTransferLeader` | [`Input::TransferLeadership`]; from a follower to its leader `Body::TransferRequest`, answered by `Body::TransferResponse` |
-//! | `MsgTimeoutNow` | [`Body::TimeoutNow`]; one who will not take over says so by `Body::TimeoutNowDeclined` |
+//! | `MsgTransferLeader` | [`Input::TransferLeadership`]; from a follower to its leader [`Body::TransferRequest`], answered by [`Body::TransferResponse`] |
+//! | `MsgTimeoutNow` | [`Body::TimeoutNow`]; one who will not take over says so by [`Body::TimeoutNowDeclined`] |
 //! | `MsgReadIndex` | [`Input::Read`] and [`Input::ReadByLease`]; from a follower to its leader [`Body::ReadRequest`] |
 //! | `MsgReadIndexResp` | [`Body::ReadResponse`], and to the client [`Reply::ReadReady`] |
 //! | `MsgPreVote` | [`Body::VoteRequest`] with [`VoteKind::Pre`](crate::VoteKind::Pre) |
@@ -69,12 +69,12 @@
 //! | [`Input::LogRead`] | the engine keeps a bounded tail of the log in memory and asks for older entries | `Storage.Entries`, a call that blocks |
 //! | [`Input::StorageFailed`] | a node whose disk has failed gives up leadership and falls silent | the application, which panics |
 //! | [`Input::BuildSnapshot`], [`Input::SnapshotBuilt`] | the engine says when a snapshot is due and what may be purged behind it | the application, by `CreateSnapshot` and `Compact` |
-//! | `Input::SnapshotBuildFailed`, `Input::SnapshotUnreadable` | a snapshot that could not be built or is damaged is built again | the application |
-//! | `Input::PurgeLog` | purges the log behind the snapshot by hand | the application, by `Compact` |
+//! | [`Input::SnapshotBuildFailed`], [`Input::SnapshotUnreadable`] | a snapshot that could not be built or is damaged is built again | the application |
+//! | [`Input::PurgeLog`] | purges the log behind the snapshot by hand | the application, by `Compact` |
 //! | [`Input::SnapshotInstalled`] | the state machine has taken a snapshot over, beside everything else | the application, before `Advance` |
 //! | [`Input::PauseElections`], [`Input::PauseHeartbeats`] | maintenance at run time | nobody |
 //! | [`Input::ClockJumped`] | ends leases that cannot be trusted any more | nobody: `ReadOnlyLeaseBased` trusts the clock |
-//! | `Body::Removed` | tells a node that it was removed | the application |
+//! | [`Body::Removed`] | tells a node that it was removed | the application |
 //!
 //! [`Raft`]: crate::Raft
 //! [`Raft::add_learner`]: crate::Raft::add_learner
