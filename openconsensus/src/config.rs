@@ -53,6 +53,12 @@ pub struct Config {
     /// state does not campaign: its clients would wait for as long as the disk hangs. Must be longer than any sync that
     /// is merely slow. 10 to 3,600,000; default 5000.
     pub write_stall_timeout_ms: u64,
+    /// A peer that the network reports as unreachable hears fewer heartbeats, and one that answers heartbeats but no
+    /// appends is sent fewer appends: each time the distance doubles, from `heartbeat_interval_ms` up to this. Any answer
+    /// ends it at once. Heartbeats are never further apart than half of `election_timeout_ms_min`, whatever stands here, so
+    /// that a peer that comes back hears its leader before it campaigns. At least `heartbeat_interval_ms`, at most
+    /// 600,000; default 1000.
+    pub unreachable_backoff_ms_max: u64,
 
     /// The most bytes of entries in one append. An entry larger than this travels alone. 1 KiB to 1 GiB; default
     /// 1 MiB.
@@ -148,6 +154,7 @@ impl Default for Config {
             check_quorum: true,
             lease_clock_drift_ppm_max: None,
             write_stall_timeout_ms: 5000,
+            unreachable_backoff_ms_max: 1000,
             append_bytes_max: MIB,
             inflight_appends_max: 256,
             inflight_bytes_max: 16 * MIB,

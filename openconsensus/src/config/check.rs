@@ -46,6 +46,12 @@ impl Config {
                 "no two clocks go alike, and a lease must outlast the next heartbeat; use None for no leases",
             )?;
         }
+        check(
+            "unreachable_backoff_ms_max",
+            self.unreachable_backoff_ms_max,
+            self.heartbeat_interval_ms..=600_000,
+            "a peer that cannot be reached is tried less often than others, and still in time when it comes back",
+        )?;
         let too_short_or_long = "too short to succeed, or so long that nobody would notice a failure";
         let day = 86_400_000;
         check("write_stall_timeout_ms", self.write_stall_timeout_ms, 10..=3_600_000, too_short_or_long)?;
@@ -142,6 +148,7 @@ mod tests {
         );
         type Spoil = fn(&mut Config);
         let wrong: &[(&str, Spoil)] = &[
+            ("unreachable_backoff_ms_max", |c| c.unreachable_backoff_ms_max = 1),
             ("write_stall_timeout_ms", |c| c.write_stall_timeout_ms = 0),
             ("election_timeout_ms_min", |c| c.election_timeout_ms_min = 0),
             ("election_timeout_ms_max", |c| c.election_timeout_ms_max = 160),

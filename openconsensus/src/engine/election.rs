@@ -18,18 +18,20 @@ use super::{Engine, Fingerprint, Reply, RequestId, Role, millis};
 pub(super) struct Campaign<C: TypeConfig> {
     id: u64,
     kind: VoteKind,
-    granted: BTreeSet<C::NodeId>,
+    pub(super) begun: Instant,
+    pub(super) granted: BTreeSet<C::NodeId>,
     refused: BTreeSet<C::NodeId>,
 }
 
 impl<C: TypeConfig> Campaign<C> {
-    fn new(id: u64, kind: VoteKind) -> Self {
-        Self { id, kind, granted: BTreeSet::new(), refused: BTreeSet::new() }
+    fn new(id: u64, kind: VoteKind, begun: Instant) -> Self {
+        Self { id, kind, begun, granted: BTreeSet::new(), refused: BTreeSet::new() }
     }
 
     pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
-        let Self { id, kind, granted, refused } = self;
+        let Self { id, kind, begun, granted, refused } = self;
         to.value((id, kind));
+        to.past(Some(*begun));
         to.nodes(granted.iter().copied());
         to.nodes(refused.iter().copied());
     }
@@ -129,11 +131,6 @@ impl<C: TypeConfig> Engine<C> {
         is_voter && !self.removal.is_told() && !self.snapshots.is_installing() && !self.hangs_on_its_disk(now)
     }
 
-    /// A leader in this state keeps its clients waiting, and its heartbeats keep others from taking over.
-    pub(super) fn hangs_on_its_disk(&self, now: Instant) -> bool {
-        self.writes.is_stalled(now, millis(self.config.write_stall_timeout_ms))
-    }
-
     /// Every timeout starts with a pre-vote, also that of a candidate who has already raised its term once: if it is cut
     /// off, it raises it no further (thesis 9.6).
     fn campaign(&mut self, now: Instant) {
@@ -145,7 +142,7 @@ impl<C: TypeConfig> Engine<C> {
     }
 
     fn campaign_for_pre_votes(&mut self, now: Instant) {
-        let mut campaign = Campaign::new(self.number(), VoteKind::Pre);
+        let mut campaign = Campaign::new(self.number(), VoteKind::Pre, now);
         campaign.granted.insert(self.id);
         self.end_role();
         self.role = Role::PreCandidate(campaign);
@@ -161,7 +158,7 @@ impl<C: TypeConfig> Engine<C> {
         self.writes.stage_hard_state();
         self.counters.elections_started += 1;
         // Its own vote counts when it is durable, like any other.
-        self.role = Role::Candidate(Campaign::new(self.number(), kind));
+        self.role = Role::Candidate(Campaign::new(self.number(), kind, now));
         self.restart_election_timer(now);
         self.request_votes();
     }
@@ -247,8 +244,8 @@ impl<C: TypeConfig> Engine<C> {
                     && follower.contact.is_some_and(is_recent)
             }
             Role::PreCandidate(_) | Role::Candidate(_) => false,
-            // It steps down by itself when it loses its quorum.
-            Role::Leader(_) => self.config.check_quorum,
+            // One that has lost its quorum must not keep others from electing another leader.
+            Role::Leader(_) => self.hears_quorum(now),
         }
     }
 

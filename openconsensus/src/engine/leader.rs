@@ -1,6 +1,6 @@
 //! What a leader does: appends, replicates, commits, and shows that it lives.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Instant;
 
 use crate::entries::Entries;
@@ -12,10 +12,11 @@ use crate::type_config::TypeConfig;
 use super::lease::Lease;
 use super::membership_change::PendingChange;
 use super::progress::{Progress, ProgressState};
+use super::quorum::Rounds;
 use super::read::LeaderReads;
 use super::timer::Timer;
 use super::transfer::Transfer;
-use super::{Engine, Fingerprint, Reply, RequestId, Role, SnapshotEffect, WriteHold, millis};
+use super::{Engine, Fingerprint, Reply, RequestId, Role, SnapshotEffect, WriteHold};
 
 /// The state of a leader.
 #[derive(Clone, Debug)]
@@ -28,6 +29,8 @@ pub(super) struct Leader<C: TypeConfig> {
     pub(super) term_start: Index,
     /// The latest round of heartbeats.
     pub(super) round: u64,
+    /// When the rounds before it began.
+    pub(super) rounds: Rounds,
     /// When leadership began.
     pub(super) since: Instant,
     pub(super) reads: LeaderReads<C>,
@@ -48,6 +51,7 @@ impl<C: TypeConfig> Leader<C> {
             term: _,
             term_start,
             round,
+            rounds,
             since,
             reads,
             lease,
@@ -60,6 +64,7 @@ impl<C: TypeConfig> Leader<C> {
             progress.fingerprint(to);
         });
         to.value((term_start, round, change, peers_of));
+        rounds.fingerprint(to);
         to.past(Some(*since));
         reads.fingerprint(to);
         lease.fingerprint(to);
@@ -79,7 +84,8 @@ impl<C: TypeConfig> Leader<C> {
 
 impl<C: TypeConfig> Engine<C> {
     pub(super) fn become_leader(&mut self, now: Instant) {
-        assert!(matches!(self.role, Role::Candidate(_)), "only a candidate can be elected");
+        let Role::Candidate(campaign) = &self.role else { panic!("only a candidate can be elected") };
+        let (begun, voters) = (campaign.begun, campaign.granted.clone());
         self.counters.elections_won += 1;
         let term_start = self.log.last().index + 1;
         self.role = Role::Leader(Leader {
@@ -87,6 +93,7 @@ impl<C: TypeConfig> Engine<C> {
             term: self.term,
             term_start,
             round: 0,
+            rounds: Rounds::default(),
             since: now,
             reads: LeaderReads::new(),
             lease: Lease::default(),
@@ -101,10 +108,22 @@ impl<C: TypeConfig> Engine<C> {
         self.conclude_transfers(self.id);
         self.requeue_reads_for_leader(now);
         self.follow_membership(now);
+        self.hear_of_voters(begun, &voters);
         // Raft paper, section 8; thesis 6.4: what was inherited is committed by an entry of the own term.
         self.append_one(Payload::Blank);
         self.send_heartbeats(now);
         self.take_up_transfers(now);
+        if self.hangs_on_its_disk(now) {
+            // It was asked for votes before it hung.
+            self.timers.set(Timer::Disk, now);
+        }
+    }
+
+    /// A vote is an answer to what was asked when the campaign had begun.
+    fn hear_of_voters(&mut self, begun: Instant, voters: &BTreeSet<C::NodeId>) {
+        let Role::Leader(leader) = &mut self.role else { return };
+        let voters = leader.peers.iter_mut().filter(|(id, _)| voters.contains(id));
+        voters.for_each(|(_, progress)| progress.hear_of(Some(begun)));
     }
 
     /// Answers those who rely on this leadership, and returns what it has begun.
@@ -113,6 +132,7 @@ impl<C: TypeConfig> Engine<C> {
         let Role::Leader(leader) = std::mem::replace(&mut self.role, empty) else { return };
         self.effects.leadership.push(LeadershipEvent::Stopped { term: leader.term });
         self.timers.stop(Timer::Heartbeat);
+        self.timers.stop(Timer::Quorum);
         self.timers.stop(Timer::Transfer);
         if let Some(change) = leader.change {
             self.reply(change.request, Reply::ChangeMembershipFailed(change.unknown()));
@@ -276,78 +296,12 @@ impl<C: TypeConfig> Engine<C> {
         }
     }
 
-    pub(super) fn on_heartbeat_timeout(&mut self, now: Instant) {
-        let Role::Leader(leader) = &self.role else { return };
-        if self.config.check_quorum && !self.hears_quorum(leader, now) {
-            tracing::warn!(name: "raft.quorum_lost", node = %self.id, term = self.term, "no quorum answers: leadership is given up");
-            return self.become_follower(now, self.term, None);
-        }
-        if self.hangs_on_its_disk(now) {
-            tracing::warn!(name: "raft.disk_stalled", node = %self.id, term = self.term, "the log storage hangs: leadership is given up");
-            return self.become_follower(now, self.term, None);
-        }
-        if self.heartbeats_paused {
-            self.timers.set(Timer::Heartbeat, now + millis(self.config.heartbeat_interval_ms));
-        } else {
-            self.send_heartbeats(now);
-        }
-        self.repeat_transfer();
-    }
-
-    /// Thesis 6.2: a leader that does not hear from a quorum must not keep clients waiting.
-    fn hears_quorum(&self, leader: &Leader<C>, now: Instant) -> bool {
-        let timeout = millis(self.config.election_timeout_ms_max);
-        self.log.membership().is_quorum(|id| match leader.peers.get(&id) {
-            _ if id == self.id => true,
-            Some(progress) => now < progress.contact.unwrap_or(leader.since) + timeout,
-            None => now < leader.since + timeout,
-        })
-    }
-
-    /// Begins a round of heartbeats: they say that the leader lives, confirm reads and carry the commit index.
-    pub(super) fn send_heartbeats(&mut self, now: Instant) {
-        let commit = self.log.log_id_at(self.log.committed()).expect("what is committed is in the log");
-        let Role::Leader(leader) = &mut self.role else { return };
-        leader.round += 1;
-        let round = leader.round;
-        leader.reads.on_round(round, now);
-        leader.lease.on_round(round, now, &self.config);
-        let peers: Vec<_> = leader.peers.keys().copied().collect();
-        for peer in peers {
-            self.send(peer, Body::Heartbeat { round, commit });
-        }
-        self.timers.set(Timer::Heartbeat, now + millis(self.config.heartbeat_interval_ms));
-    }
-
-    pub(super) fn on_heartbeat_response(
-        &mut self,
-        now: Instant,
-        from: C::NodeId,
-        round: u64,
-        promise_ms: u64,
-    ) {
-        self.take_promise(from, round, promise_ms);
-        let Role::Leader(leader) = &mut self.role else { return };
-        let Some(progress) = leader.peers.get_mut(&from) else { return };
-        if round <= leader.round && progress.on_heartbeat_answer(round, now) {
-            // An empty append behind what was sent: the answer tells whether that has arrived.
-            match self.log.log_id_at(progress.next() - 1) {
-                Some(prev) => {
-                    let commit = self.log.committed();
-                    self.send(from, Body::Append { prev, entries: Entries::empty(), commit });
-                }
-                // Purged meanwhile: whatever has become of them, they cannot be sent again.
-                None => progress.probe(),
-            }
-        }
-    }
-
-    pub(super) fn on_append_response(&mut self, now: Instant, from: C::NodeId, result: AppendResult) {
+    pub(super) fn on_append_response(&mut self, from: C::NodeId, result: AppendResult) {
         let last = self.log.last().index;
         let purged = self.log.purged().index;
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&from) else { return };
-        progress.contact = Some(now);
+        progress.backoff.on_append_answer();
         match result {
             AppendResult::Matched { matched } => {
                 if last < matched {
@@ -357,7 +311,10 @@ impl<C: TypeConfig> Engine<C> {
                     );
                     return;
                 }
-                if let Some(id) = progress.on_matched(matched, purged) {
+                let obsolete = progress.on_matched(matched, purged);
+                let proved = progress.take_proved();
+                progress.hear_of(proved.and_then(|round| leader.rounds.begun_at(round)));
+                if let Some(id) = obsolete {
                     self.effects.snapshots.push(SnapshotEffect::Discard { id });
                 }
             }
@@ -377,74 +334,11 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn on_unreachable(&mut self, peer: C::NodeId) {
         let Role::Leader(leader) = &mut self.role else { return };
         let Some(progress) = leader.peers.get_mut(&peer) else { return };
+        progress.backoff.on_unreachable(&self.config);
         match progress.state() {
             // What is in flight is probably lost: do not send more before it answers.
             ProgressState::Replicate(_) => progress.probe(),
             ProgressState::Probe { .. } | ProgressState::Snapshot { .. } => {}
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::config::Config;
-    use crate::engine::{Input, Recovered, RequestId};
-    use crate::message::VoteKind;
-    use crate::testing::U64;
-
-    /// Thesis 6.2: a quorum that was heard less than an election timeout ago, and not exactly then.
-    #[test]
-    fn a_quorum_is_heard_until_the_longest_election_timeout_has_passed() {
-        let now = Instant::now();
-        let config = Config::default().validate().unwrap();
-        let timeout = millis(config.election_timeout_ms_max);
-        let mut engine = Engine::<U64>::new(config, Recovered::empty(1, 1), now).unwrap();
-        let nodes = [(1, ()), (2, ()), (3, ())].into();
-        engine.step(now, Input::Initialize { request: RequestId(1), nodes });
-        engine.campaign_for_votes(now, VoteKind::Normal);
-        engine.become_leader(now);
-        let hears_at = |engine: &Engine<U64>, at| {
-            let Role::Leader(leader) = &engine.role else { panic!("it was made a leader") };
-            engine.hears_quorum(leader, at)
-        };
-        let before = timeout - Duration::from_nanos(1);
-        // Nobody has answered: its election counts.
-        assert!(hears_at(&engine, now + before));
-        assert!(!hears_at(&engine, now + timeout));
-        // One answer makes two of three.
-        let later = now + Duration::from_secs(1);
-        engine.on_append_response(later, 2, AppendResult::StaleTerm);
-        assert!(hears_at(&engine, later + before));
-        assert!(!hears_at(&engine, later + timeout));
-    }
-
-    /// What an operator sees of it: the latest moment by which a quorum was heard of, not the latest answer of any peer.
-    #[test]
-    fn the_metrics_say_how_long_ago_a_quorum_and_each_peer_was_heard_of() {
-        let now = Instant::now();
-        let at = |ms: u64| now + Duration::from_millis(ms);
-        let mut engine =
-            Engine::<U64>::new(Config::default().validate().unwrap(), Recovered::empty(1, 1), now).unwrap();
-        let nodes = (1..=5).map(|id| (id, ())).collect();
-        engine.step(now, Input::Initialize { request: RequestId(1), nodes });
-        assert_eq!(engine.metrics(now).quorum_contact_ms, None);
-        engine.campaign_for_votes(now, VoteKind::Normal);
-        engine.become_leader(now);
-        assert_eq!(engine.metrics(at(40)).quorum_contact_ms, Some(40));
-        // The leader and one other are no quorum of five.
-        engine.on_append_response(at(50), 2, AppendResult::StaleTerm);
-        assert_eq!(engine.metrics(at(60)).quorum_contact_ms, Some(60));
-        engine.on_append_response(at(70), 3, AppendResult::StaleTerm);
-        engine.on_append_response(at(80), 4, AppendResult::StaleTerm);
-        let metrics = engine.metrics(at(100));
-        assert_eq!(metrics.quorum_contact_ms, Some(30));
-        let contacts: Vec<_> = metrics.peers.values().map(|peer| peer.contact_ms).collect();
-        assert_eq!(contacts, [Some(50), Some(30), Some(20), None]);
-        // Nothing has been acknowledged: all of the log is missing there, as far as is known.
-        let sizes = engine.log.recent_range(1..engine.log.last().index + 1).size_bytes();
-        assert!(metrics.peers.values().all(|peer| peer.lag_bytes == Some(sizes)));
     }
 }

@@ -20,6 +20,7 @@
 //! node in sixty lines.
 
 mod apply;
+mod backoff;
 pub mod driving;
 mod effects;
 mod election;
@@ -27,6 +28,7 @@ pub mod etcd;
 mod failure;
 mod fingerprint;
 mod follower;
+mod heartbeat;
 mod input;
 mod install;
 mod invariants;
@@ -37,6 +39,7 @@ mod membership_change;
 mod peers;
 mod progress;
 mod purge;
+mod quorum;
 mod read;
 mod receive;
 mod rng;
@@ -333,6 +336,7 @@ impl<C: TypeConfig> Engine<C> {
             self.apply();
             self.tend_snapshots(now);
             self.effects.write = self.writes.take(now, self.hard_state(), &mut self.log);
+            self.watch_disk(now);
             self.log.shrink_tail(self.config.tail_bytes_max);
         }
         for (_, message) in &self.effects.messages {
@@ -368,6 +372,8 @@ impl<C: TypeConfig> Engine<C> {
         while let Some(timer) = self.timers.take_due(now) {
             match timer {
                 Timer::Election => self.on_election_timeout(now),
+                Timer::Quorum => self.on_quorum_timeout(now),
+                Timer::Disk => self.on_disk_timeout(now),
                 Timer::Heartbeat => self.on_heartbeat_timeout(now),
                 Timer::Transfer => self.on_transfer_timeout(now),
                 Timer::Read => self.on_read_timeout(now),
@@ -379,7 +385,9 @@ impl<C: TypeConfig> Engine<C> {
     }
 
     fn on_persisted(&mut self, now: Instant, write: WriteId) {
+        let has_hung = self.hangs_on_its_disk(now);
         let released = self.writes.complete(write, &mut self.log);
+        self.look_at_recovery(now, has_hung);
         for (peer, message) in released {
             // What was promised in an earlier term is of no use to anyone now.
             if message.term == self.term {

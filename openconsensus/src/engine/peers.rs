@@ -16,6 +16,7 @@ impl<C: TypeConfig> Engine<C> {
         let at = self.log.membership_at();
         let last = self.log.last().index;
         let Role::Leader(leader) = &mut self.role else { return };
+        let inherited = leader.term_start - 1;
         if leader.peers_of == at.log_id && !leader.peers.is_empty() {
             return;
         }
@@ -28,7 +29,9 @@ impl<C: TypeConfig> Engine<C> {
             if let Some(ProgressState::Snapshot { id, .. }) = before.as_ref().map(Progress::state) {
                 self.effects.snapshots.push(SnapshotEffect::Discard { id: *id });
             }
-            leader.peers.entry(*id).or_insert_with(|| Progress::new(last));
+            // Answers to what was sent to the one before it may still come.
+            let known = if is_back { last } else { inherited };
+            leader.peers.entry(*id).or_insert_with(|| Progress::new(last, known));
         }
         // A removed node is served a little longer, so that it learns that it was removed.
         let leaves_at = now + 4 * millis(self.config.election_timeout_ms_max);
@@ -37,6 +40,8 @@ impl<C: TypeConfig> Engine<C> {
                 progress.leaves_at.get_or_insert(leaves_at);
             }
         }
+        // The voters may be others now, and a quorum of them may have been heard long ago.
+        self.watch_quorum(now);
     }
 
     /// Lets go of removed nodes that have learned it, or that have had their time.

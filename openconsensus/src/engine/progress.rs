@@ -8,6 +8,7 @@ use crate::entry::Index;
 use crate::metrics::ProgressName;
 use crate::type_config::TypeConfig;
 
+use super::backoff::Backoff;
 use super::effects::{LogReadId, SnapshotId};
 use super::{Fingerprint, millis};
 
@@ -33,8 +34,22 @@ pub(super) struct Progress {
     matched: Index,
     next: Index,
     state: ProgressState,
-    /// When the peer was last heard in this term.
+    /// The latest moment at which the peer is known to have heard this leader: what it has answered was sent then.
     pub(super) contact: Option<Instant>,
+    /// How often it is tried while it does not answer.
+    pub(super) backoff: Backoff,
+    /// Entries up to here have been sent before, be it by this leader or another: acknowledging them proves nothing.
+    sent: Index,
+    /// The last entry and the round of the latest probe whose last entry was sent for the first time.
+    first_probe: Option<(Index, u64)>,
+    /// The latest round in which entries were sent for the first time that it has acknowledged since it was asked last.
+    proved: Option<u64>,
+    /// Whether something was sent for the first time, and whether such a thing was acknowledged, in this interval
+    /// between two heartbeats.
+    has_sent: bool,
+    has_proved: bool,
+    /// When it was asked last what has become of appends that it has not answered.
+    asked: Option<Instant>,
     /// The latest round of heartbeats that it has answered.
     pub(super) acked_round: u64,
     /// Until then its promises count, by this leader's clock.
@@ -73,6 +88,8 @@ struct Sent {
     last: Index,
     bytes: u64,
     round: u64,
+    /// Whether its last entry was sent for the first time.
+    is_first: bool,
 }
 
 impl Inflight {
@@ -84,31 +101,43 @@ impl Inflight {
         self.bytes
     }
 
-    fn push(&mut self, last: Index, bytes: u64, round: u64) {
-        self.appends.push_back(Sent { last, bytes, round });
-        self.bytes += bytes;
+    fn push(&mut self, sent: Sent) {
+        self.bytes += sent.bytes;
+        self.appends.push_back(sent);
     }
 
-    /// Everything up to `matched` has been answered.
-    fn free_to(&mut self, matched: Index) {
+    /// Everything up to `matched` has been answered. Returns the latest round in which some of it was sent for the first
+    /// time.
+    fn free_to(&mut self, matched: Index) -> Option<u64> {
+        let mut proved = None;
         while let Some(oldest) = self.appends.front() {
             if matched < oldest.last {
                 break;
             }
             self.bytes -= oldest.bytes;
+            proved = proved.max(oldest.is_first.then_some(oldest.round));
             self.appends.pop_front();
         }
+        proved
     }
 }
 
 impl Progress {
-    /// A peer of which nothing is known: `matched` is 0 in each new term, and the search begins at the log's end.
-    pub(super) fn new(last: Index) -> Self {
+    /// A peer of which nothing is known: `matched` is 0 in each new term, and the search begins at the log's end. Entries up
+    /// to `inherited` are of earlier terms: it may have them from another leader.
+    pub(super) fn new(last: Index, inherited: Index) -> Self {
         Self {
             matched: 0,
             next: last + 1,
             state: ProgressState::Probe { sent_in: None },
             contact: None,
+            backoff: Backoff::default(),
+            sent: inherited,
+            first_probe: None,
+            proved: None,
+            has_sent: false,
+            has_proved: false,
+            asked: None,
             acked_round: 0,
             lease_until: None,
             commit_sent: 0,
@@ -125,6 +154,13 @@ impl Progress {
             next,
             state,
             contact,
+            backoff,
+            sent,
+            first_probe,
+            proved,
+            has_sent,
+            has_proved,
+            asked,
             acked_round,
             lease_until,
             commit_sent,
@@ -136,6 +172,9 @@ impl Progress {
         to.value((matched, next, state, acked_round, commit_sent, log_read, snapshot_failures));
         to.past(*contact);
         to.deadline(*lease_until);
+        backoff.fingerprint(to);
+        to.value((sent, first_probe, proved, has_sent, has_proved));
+        to.past(*asked);
         to.deadline(*snapshot_not_before);
         to.deadline(*leaves_at);
     }
@@ -190,24 +229,38 @@ impl Progress {
 
     /// An append up to `last` has been sent in `round`.
     pub(super) fn on_sent(&mut self, last: Index, bytes: u64, round: u64) {
+        let is_first = self.sent < last;
         match &mut self.state {
-            ProgressState::Probe { sent_in } => *sent_in = Some(round),
+            ProgressState::Probe { sent_in } => {
+                *sent_in = Some(round);
+                if is_first {
+                    self.first_probe = Some((last, round));
+                }
+            }
             ProgressState::Replicate(inflight) => {
                 if self.next <= last {
-                    inflight.push(last, bytes, round);
+                    inflight.push(Sent { last, bytes, round, is_first });
                     self.next = last + 1;
+                    self.has_sent |= is_first;
                 }
             }
             ProgressState::Snapshot { .. } => panic!("nothing is appended to a peer that gets a snapshot"),
         }
+        self.sent = self.sent.max(last);
     }
 
     /// The peer has said that it matches, durably, up to `matched`. Returns the snapshot that it no longer needs.
     pub(super) fn on_matched(&mut self, matched: Index, purged: Index) -> Option<SnapshotId> {
         self.matched = self.matched.max(matched);
+        let probe = self.first_probe.take_if(|(last, _)| *last <= matched);
+        self.proved = self.proved.max(probe.map(|(_, round)| round));
         let mut obsolete = None;
         match &mut self.state {
-            ProgressState::Replicate(inflight) => inflight.free_to(self.matched),
+            ProgressState::Replicate(inflight) => {
+                let proved = inflight.free_to(self.matched);
+                self.has_proved |= proved.is_some();
+                self.proved = self.proved.max(proved);
+            }
             ProgressState::Probe { .. } => self.replicate(),
             ProgressState::Snapshot { id, .. } => {
                 // What it lacks is in the log after all.
@@ -262,21 +315,45 @@ impl Progress {
         self.state = ProgressState::Snapshot { id, pending };
     }
 
+    /// What was sent at that time has reached the peer.
+    pub(super) fn hear_of(&mut self, sent: Option<Instant>) {
+        self.contact = self.contact.max(sent);
+    }
+
+    /// The round in which the latest of the entries were sent that the peer is now known to have received from this leader.
+    pub(super) fn take_proved(&mut self) -> Option<u64> {
+        self.proved.take()
+    }
+
+    /// An interval between two heartbeats has passed. Returns whether appends have done in it what a heartbeat does: one was
+    /// sent, so that the peer has heard its leader, and one was answered, so that the leader has heard the peer. When
+    /// nothing was answered, what was sent may be lost, and only answers to heartbeats find that out.
+    pub(super) fn end_interval(&mut self) -> bool {
+        std::mem::take(&mut self.has_sent) & std::mem::take(&mut self.has_proved)
+    }
+
     /// The peer lives and has answered `round`. Returns whether appends that were sent well before that are still
-    /// unanswered, so that they may be lost: an empty append will tell.
-    pub(super) fn on_heartbeat_answer(&mut self, round: u64, now: Instant) -> bool {
-        self.contact = Some(now);
+    /// unanswered, so that they may be lost: an empty append will tell. It is not asked again at once, because rounds of
+    /// reads may follow each other faster than appends are answered.
+    pub(super) fn on_heartbeat_answer(&mut self, round: u64, now: Instant, config: &ValidConfig) -> bool {
+        self.backoff.on_answer();
         self.acked_round = self.acked_round.max(round);
         match &mut self.state {
             ProgressState::Probe { sent_in } => {
-                if sent_in.is_some_and(|sent| sent < round) {
+                if sent_in.is_some_and(|sent| sent < round) && self.backoff.may_try_append(now, config) {
                     *sent_in = None;
                 }
                 false
             }
             // A round of its own has passed since: what was in flight in the network has arrived or is lost.
             ProgressState::Replicate(inflight) => {
-                inflight.appends.front().is_some_and(|sent| sent.round + 1 < round)
+                let is_suspect = inflight.appends.front().is_some_and(|sent| sent.round + 1 < round);
+                let interval = millis(config.heartbeat_interval_ms);
+                let may_ask = self.asked.is_none_or(|asked| asked + interval <= now);
+                if is_suspect && may_ask {
+                    self.asked = Some(now);
+                }
+                is_suspect && may_ask
             }
             ProgressState::Snapshot { .. } => false,
         }
@@ -286,9 +363,10 @@ impl Progress {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::start;
 
     fn replicating(matched: Index) -> Progress {
-        let mut progress = Progress::new(matched);
+        let mut progress = Progress::new(matched, matched);
         progress.on_matched(matched, 0);
         progress
     }
@@ -296,15 +374,15 @@ mod tests {
     #[test]
     fn a_probe_sends_one_append_and_waits() {
         let config = ValidConfig::default();
-        let mut progress = Progress::new(10);
+        let mut progress = Progress::new(10, 10);
         assert_eq!((progress.matched(), progress.next()), (0, 11));
         assert!(progress.window_bytes(&config).is_some());
         progress.on_sent(10, 0, 1);
         assert!(progress.window_bytes(&config).is_none());
         // The round in which it was sent proves nothing; a later one frees it.
-        assert!(!progress.on_heartbeat_answer(1, Instant::now()));
+        assert!(!progress.on_heartbeat_answer(1, start(), &config));
         assert!(progress.window_bytes(&config).is_none());
-        progress.on_heartbeat_answer(2, Instant::now());
+        progress.on_heartbeat_answer(2, start(), &config);
         assert!(progress.window_bytes(&config).is_some());
     }
 
@@ -346,17 +424,68 @@ mod tests {
 
     #[test]
     fn appends_that_stay_unanswered_over_two_rounds_are_suspected_to_be_lost() {
+        let config = ValidConfig::default();
         let mut progress = replicating(0);
-        let now = Instant::now();
+        let now = start();
         progress.on_sent(3, 10, 4);
-        assert!(!progress.on_heartbeat_answer(4, now));
-        assert!(!progress.on_heartbeat_answer(5, now));
-        assert!(progress.on_heartbeat_answer(6, now));
+        assert!(!progress.on_heartbeat_answer(4, now, &config));
+        assert!(!progress.on_heartbeat_answer(5, now, &config));
+        assert!(progress.on_heartbeat_answer(6, now, &config));
+        // Asked once an interval, however many rounds are answered in it.
+        let interval = millis(config.heartbeat_interval_ms);
+        assert!(!progress.on_heartbeat_answer(9, now + interval / 2, &config));
+        assert!(progress.on_heartbeat_answer(10, now + interval, &config));
+    }
+
+    #[test]
+    fn only_what_was_sent_for_the_first_time_is_proved_to_have_arrived() {
+        let mut progress = replicating(5);
+        progress.on_sent(6, 10, 3);
+        progress.on_sent(7, 10, 4);
+        progress.on_matched(6, 0);
+        assert_eq!((progress.take_proved(), progress.take_proved()), (Some(3), None));
+        // Sent again after a report: the answer may be to the first time.
+        progress.probe();
+        progress.on_sent(7, 10, 9);
+        progress.on_matched(7, 0);
+        assert_eq!(progress.take_proved(), None);
+        // What it had before this leader was elected it may have told long ago.
+        let mut inherited = Progress::new(10, 10);
+        inherited.on_matched(4, 0);
+        inherited.on_sent(10, 10, 2);
+        inherited.on_sent(12, 10, 3);
+        inherited.on_matched(10, 0);
+        assert_eq!(inherited.take_proved(), None);
+        inherited.on_matched(12, 0);
+        assert_eq!(inherited.take_proved(), Some(3));
+        // A probe proves as much as any other append.
+        let mut added = Progress::new(20, 10);
+        added.probe_from(1);
+        added.on_sent(20, 10, 5);
+        added.on_matched(20, 0);
+        assert_eq!(added.take_proved(), Some(5));
+    }
+
+    #[test]
+    fn appends_stand_for_a_heartbeat_when_one_was_sent_and_one_was_answered() {
+        let mut progress = replicating(0);
+        assert!(!progress.end_interval());
+        progress.on_sent(1, 10, 1);
+        // Nothing has been answered: it may be lost.
+        assert!(!progress.end_interval());
+        progress.on_matched(1, 0);
+        // Nothing was sent since: the peer has not heard its leader.
+        assert!(!progress.end_interval());
+        progress.on_sent(2, 10, 4);
+        progress.on_matched(2, 0);
+        progress.on_sent(3, 10, 4);
+        assert!(progress.end_interval());
+        assert!(!progress.end_interval());
     }
 
     #[test]
     fn an_acknowledgement_that_reaches_the_log_ends_the_snapshot() {
-        let mut progress = Progress::new(50);
+        let mut progress = Progress::new(50, 50);
         progress.snapshot(SnapshotId(7), 40);
         assert_eq!(progress.on_matched(10, 30), None);
         assert_eq!(progress.name(), ProgressName::Snapshot);

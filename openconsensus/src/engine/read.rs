@@ -118,7 +118,12 @@ impl<C: TypeConfig> LeaderReads<C> {
         to.past(latest.map(|(_, begun)| begun));
     }
 
-    /// A round of heartbeats begins.
+    /// Whether reads wait for answers to heartbeats.
+    pub(super) fn are_waiting(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// A round of heartbeats to a quorum or more begins.
     pub(super) fn on_round(&mut self, round: u64, now: Instant) {
         self.latest = Some((round, now));
     }

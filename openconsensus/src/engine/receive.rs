@@ -88,7 +88,7 @@ impl<C: TypeConfig> Engine<C> {
             Body::Append { prev, entries, commit } => self.on_append(now, from, prev, &entries, commit),
             Body::Heartbeat { round, commit } => self.on_heartbeat(now, from, round, commit),
             Body::Commit { commit } => self.on_commit(now, from, commit),
-            Body::AppendResponse { result } => self.on_append_response(now, from, result),
+            Body::AppendResponse { result } => self.on_append_response(from, result),
             Body::HeartbeatResponse { round, promise_ms } => {
                 self.on_heartbeat_response(now, from, round, promise_ms);
             }

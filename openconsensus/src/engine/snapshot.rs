@@ -282,7 +282,6 @@ impl<C: TypeConfig> Engine<C> {
                 }
             }
             Some(InstallSnapshotResponse { installed: Some(installed), .. }) if installed <= last => {
-                progress.contact = Some(now);
                 self.counters.snapshots_sent += 1;
                 self.snapshots.failures = 0;
                 let has_all = matches!(progress.state(), ProgressState::Snapshot { pending, .. } if *pending <= installed);

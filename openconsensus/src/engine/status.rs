@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::entry::{Index, LogId, Term};
 use crate::membership::MembershipAt;
@@ -132,20 +132,6 @@ impl<C: TypeConfig> Engine<C> {
         }
     }
 
-    /// The latest moment by which this leader has heard of a quorum, itself among it.
-    fn quorum_contact(&self, now: Instant) -> Option<Instant> {
-        let Role::Leader(leader) = &self.role else { return None };
-        let contact = |id| match leader.peers.get(&id) {
-            _ if id == self.id => now,
-            Some(progress) => progress.contact.unwrap_or(leader.since),
-            None => leader.since,
-        };
-        // A quorum function of numbers serves times as well.
-        let nanos = |at: Instant| u64::try_from((at - leader.since).as_nanos()).unwrap_or(u64::MAX);
-        let quorum = self.log.membership().quorum_value(|id| nanos(contact(id).max(leader.since)));
-        Some(leader.since + Duration::from_nanos(quorum))
-    }
-
     fn leader_contact(&self) -> Option<Instant> {
         match &self.role {
             Role::Follower(follower) => follower.leader.and(follower.contact),
@@ -165,6 +151,8 @@ impl<C: TypeConfig> Engine<C> {
                 inflight_appends: progress.inflight_appends(),
                 inflight_bytes: progress.inflight_bytes(),
                 contact_ms: progress.contact.map(|contact| ms_since(contact, now)),
+                unreachable: progress.backoff.is_unreachable(),
+                backoff_ms: u64::try_from(progress.backoff.length().as_millis()).unwrap_or(u64::MAX),
                 active: progress.contact.is_some_and(|contact| now < contact + timeout),
             };
             (*id, metrics)

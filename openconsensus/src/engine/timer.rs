@@ -11,7 +11,11 @@ use super::Fingerprint;
 pub(super) enum Timer {
     /// Start an election, or start it again.
     Election,
-    /// Send heartbeats, and look whether a quorum answers.
+    /// Look whether a quorum still answers.
+    Quorum,
+    /// Look whether the log storage hangs.
+    Disk,
+    /// Send heartbeats.
     Heartbeat,
     /// Give up the transfer of leadership.
     Transfer,
@@ -23,8 +27,17 @@ pub(super) enum Timer {
     AskTransfer,
 }
 
-const TIMERS: [Timer; 6] =
-    [Timer::Election, Timer::Heartbeat, Timer::Transfer, Timer::Read, Timer::Snapshot, Timer::AskTransfer];
+/// In the order in which they are looked at when several are due: a leader that gives up sends no heartbeats.
+const TIMERS: [Timer; 8] = [
+    Timer::Election,
+    Timer::Quorum,
+    Timer::Disk,
+    Timer::Heartbeat,
+    Timer::Transfer,
+    Timer::Read,
+    Timer::Snapshot,
+    Timer::AskTransfer,
+];
 
 /// One deadline for each timer, or none.
 #[derive(Clone, Debug, Default)]

@@ -39,6 +39,11 @@ pub(super) struct TransferOutcome<C: TypeConfig> {
 }
 
 impl<C: TypeConfig> Transfer<C> {
+    /// Whether the target has been told to campaign.
+    pub(super) fn is_sent(&self) -> bool {
+        self.is_sent
+    }
+
     pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
         let Self { asker, target, deadline, is_sent } = self;
         asker.fingerprint(to);

@@ -48,6 +48,9 @@ pub struct Counters {
     /// Times that the clock of this node was seen to have stopped or jumped. A leader's lease ends with each. Counted
     /// with leases only.
     pub clock_jumps: u64,
+    /// Periodic heartbeats that were not sent, because appends that were answered had said the same. Those that were sent
+    /// are counted in `sent`.
+    pub heartbeats_skipped: u64,
     /// Messages that have left for peers.
     pub sent: MessageCounters,
     /// Messages of peers that have been looked at.

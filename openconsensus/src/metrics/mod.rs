@@ -111,10 +111,16 @@ pub struct PeerMetrics {
     pub inflight_appends: u64,
     /// Bytes of the entries in them; limit `inflight_bytes_max`.
     pub inflight_bytes: u64,
-    /// How long ago it has answered last, in milliseconds; `None` when it has not answered this leader yet.
+    /// How long ago it is known to have heard this leader, in milliseconds: what it has answered was sent then. `None` when
+    /// it has not answered this leader yet.
     pub contact_ms: Option<u64>,
-    /// Whether it has answered within the longest election timeout.
+    /// Whether it is known to have heard this leader within the longest election timeout.
     pub active: bool,
+    /// Whether the network has reported it as unreachable, and it has not answered since.
+    pub unreachable: bool,
+    /// How far apart what is sent to it in vain is at present, see
+    /// [`unreachable_backoff_ms_max`](crate::Config::unreachable_backoff_ms_max). 0 for a peer in normal service.
+    pub backoff_ms: u64,
 }
 
 /// A node as seen from outside, at one moment. Published by [`Raft::metrics`](crate::Raft::metrics).

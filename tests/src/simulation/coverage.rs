@@ -72,6 +72,7 @@ counts! {
     Restarts "restarts",
     DiskFailures "disk failures",
     DiskStalls "disk stalls",
+    HandOvers "leaderships handed over by a disk that failed",
     Coalesced "completions that speak for several writes",
     InputsGathered "inputs gathered before effects were taken",
     Pauses "pauses of a node",

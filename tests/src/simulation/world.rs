@@ -273,7 +273,7 @@ impl World {
         self.tend_clients(id);
     }
 
-    fn send(&mut self, id: u64, to: u64, message: Message<Test>) {
+    pub(super) fn send(&mut self, id: u64, to: u64, message: Message<Test>) {
         self.oracle.saw_message(&self.nodes, id, to, &message);
         if let Body::VoteRequest { kind: VoteKind::Normal | VoteKind::Transfer, .. } = message.body {
             self.saw_candidate(message.term, id);

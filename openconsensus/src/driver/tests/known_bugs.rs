@@ -258,7 +258,9 @@ fn a_leader_sends_heartbeats_and_answers_while_its_stores_are_busy() {
             let before = node.sent(is_heartbeat);
             node.runtime.advance(Duration::from_millis(Config::default().heartbeat_interval_ms));
             node.runtime.run();
-            assert_eq!(node.sent(is_heartbeat), before + 2, "the {busy} is busy, round {round}");
+            // An append that was answered stands for the first one.
+            let expected = if round == 0 { 1 } else { 2 };
+            assert_eq!(node.sent(is_heartbeat), before + expected, "the {busy} is busy, round {round}");
             // Whoever asks is heard.
             node.hear(3, node.metrics().term, Body::ReadRequest { read: round, by_lease: false });
         }
@@ -465,12 +467,21 @@ fn a_transfer_that_nobody_answers_ends_and_is_begun_again() {
         let term = node.metrics().term;
         let conflict =
             Body::AppendResponse { result: AppendResult::Conflict { rejected: 1, hint: LogId::ZERO } };
-        let alive = |round| Body::HeartbeatResponse { round, promise_ms: 0 };
+        let latest_round = || {
+            let heartbeats = node.network.with(|state| {
+                let of = |body: &Body<U64>| match body {
+                    Body::Heartbeat { round, .. } => Some(*round),
+                    _ => None,
+                };
+                state.sent.iter().filter_map(|(_, message)| of(&message.body)).max()
+            });
+            heartbeats.expect("a leader sends heartbeats")
+        };
         let mut transfers = 0;
         let mut was = ProgressName::Probe;
-        for round in 0..200 {
+        for _ in 0..200 {
             // It lives, and knows nothing.
-            node.hear(3, term, alive(1 + round / 3));
+            node.hear(3, term, Body::HeartbeatResponse { round: latest_round(), promise_ms: 0 });
             node.hear(3, term, conflict.clone());
             let is = node.metrics().peers[&3].progress;
             transfers += usize::from(was != is && is == ProgressName::Snapshot);

@@ -110,6 +110,7 @@ fn voters_that_have_just_heard_the_leader_vote_for_the_target_of_a_transfer() {
             )));
             cluster.time_out(1);
             let heartbeats = cluster.intercept(Letter::is_heartbeat);
+            assert!(!heartbeats.is_empty());
             heartbeats.into_iter().for_each(|letter| cluster.deliver(letter));
             cluster.lose_all();
             asked.into_iter().for_each(|letter| cluster.deliver(letter));
