@@ -64,7 +64,7 @@ impl<C: TypeConfig> Engine<C> {
         }
         let is_recent = |contact| now < contact + millis(self.config.election_timeout_ms_max);
         let is_fit = |id: &C::NodeId, progress: &Progress| {
-            self.log.membership().is_voter(*id)
+            self.log.membership().voters().contains(id)
                 && self.log.committed() <= progress.matched()
                 && progress.contact.is_some_and(is_recent)
         };

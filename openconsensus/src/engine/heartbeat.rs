@@ -57,13 +57,12 @@ impl<C: TypeConfig> Engine<C> {
         self.send_heartbeats_to(now, &peers);
     }
 
-    /// Whether appends may stand for heartbeats. Reads wait for answers to rounds. And a skipped heartbeat lets up to two
+    /// Whether appends may stand for heartbeats. Reads wait for answers to rounds, and leases last by them. And a skipped heartbeat lets up to two
     /// intervals pass in silence: one more message may be lost before the follower misses its leader.
     fn may_skip_heartbeats(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
-        // Leases are renewed by answers to rounds.
-        self.config.lease_clock_drift_ppm_max.is_none()
-            && !leader.reads.are_waiting()
+        !leader.reads.are_waiting()
+            && self.config.lease_clock_drift_ppm_max.is_none()
             && 3 * self.config.heartbeat_interval_ms <= self.config.election_timeout_ms_min
     }
 

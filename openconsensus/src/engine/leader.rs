@@ -88,7 +88,7 @@ impl<C: TypeConfig> Engine<C> {
         let (begun, voters) = (campaign.begun, campaign.granted.clone());
         self.counters.elections_won += 1;
         let term_start = self.log.last().index + 1;
-        self.role = Role::Leader(Leader {
+        self.role = Role::Leader(Box::new(Leader {
             peers: BTreeMap::new(),
             term: self.term,
             term_start,
@@ -101,7 +101,7 @@ impl<C: TypeConfig> Engine<C> {
             refused_transfers: BTreeMap::new(),
             change: None,
             peers_of: LogId::ZERO,
-        });
+        }));
         self.effects.leadership.push(LeadershipEvent::Started { term: self.term, ready_at: term_start });
         self.timers.stop(Timer::Election);
         self.look_at_transfer_outcome(self.id);

@@ -228,7 +228,7 @@ enum Role<C: TypeConfig> {
     Follower(Follower<C>),
     PreCandidate(Campaign<C>),
     Candidate(Campaign<C>),
-    Leader(Leader<C>),
+    Leader(Box<Leader<C>>),
 }
 
 impl<C: TypeConfig> Engine<C> {
