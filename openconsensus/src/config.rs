@@ -6,7 +6,8 @@ use std::ops::Deref;
 use std::time::Duration;
 
 /// Timeouts and limits of one node. Each has its unit in its name. [`Config::default`] suits a cluster in one data
-/// centre; nodes of one cluster should have the same timeouts.
+/// centre; nodes of one cluster should have the same timeouts. [The guide](crate::guide::limits) says how to choose them,
+/// and how much memory they amount to.
 ///
 /// ```
 /// use openconsensus::Config;

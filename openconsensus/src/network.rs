@@ -17,6 +17,8 @@ use crate::type_config::TypeConfig;
 /// The receiving side checks that the sender belongs to the same cluster and meant this node, then calls
 /// [`Raft::receive`](crate::Raft::receive) and [`Raft::receive_snapshot`](crate::Raft::receive_snapshot). A network
 /// that learns that a peer cannot be reached calls [`Raft::report_unreachable`](crate::Raft::report_unreachable).
+///
+/// See [the chapter of the guide](crate::guide::network).
 pub trait RaftNetwork<C: TypeConfig>: MaybeSend + MaybeSync + 'static {
     /// Hands over messages for one peer, in order. Must not wait: what cannot be queued is dropped.
     ///

@@ -76,10 +76,21 @@ impl Default for RequestNetworkLimits {
 
 /// A [`RaftNetwork`] on top of a [`RequestTransport`]. Cheap to clone; all clones are one network.
 ///
-/// ```text
-/// let network = RequestNetwork::new(TokioRuntime, my_transport, RequestNetworkLimits::default());
-/// let raft = Raft::start(id, config, TokioRuntime, network.clone(), log, state_machine).await?;
-/// network.attach(&raft);
+/// ```
+/// # use openconsensus::*;
+/// async fn start<C: TypeConfig, R: AsyncRuntime>(
+///     id: C::NodeId,
+///     runtime: R,
+///     transport: impl RequestTransport<C>,
+///     log: impl RaftLogStorage<C>,
+///     state_machine: impl RaftStateMachine<C>,
+/// ) -> Result<Raft<C>, StartError> {
+///     let network = RequestNetwork::new(runtime.clone(), transport, RequestNetworkLimits::default());
+///     let raft = Raft::start(id, Config::default(), runtime, network.clone(), log, state_machine).await?;
+///     // So that peers which are away are reported to the node.
+///     network.attach(&raft);
+///     Ok(raft)
+/// }
 /// ```
 pub struct RequestNetwork<C: TypeConfig, R, T> {
     inner: Arc<Inner<C, R, T>>,

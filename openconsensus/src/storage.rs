@@ -66,6 +66,8 @@ impl<C: TypeConfig> LogState<C> {
 ///
 /// An error of any method stops the node: it is not retried, and no later call is made. That is the only safe
 /// reaction to a failed write or sync, since nobody knows what reached the disk.
+///
+/// See [the chapter of the guide](crate::guide::log_storage).
 pub trait RaftLogStorage<C: TypeConfig>: MaybeSend + 'static {
     /// Reads entries beside the writer.
     type Reader: RaftLogReader<C>;
@@ -217,6 +219,8 @@ impl<C: TypeConfig> fmt::Debug for Snapshot<C> {
 /// How many snapshots are kept is the state machine's affair. One is enough: the core only ever asks for the current
 /// one. One that is still being read when another takes its place is removed afterwards. What a crash leaves behind of
 /// a snapshot that was being built or received is removed at the next start.
+///
+/// See [the chapter of the guide](crate::guide::state_machine).
 pub trait RaftStateMachine<C: TypeConfig>: MaybeSend + 'static {
     /// How far it has come. Called once, before any other method.
     fn applied_state(&mut self) -> impl Future<Output = io::Result<AppliedState<C>>> + MaybeSend;

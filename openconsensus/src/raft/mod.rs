@@ -36,6 +36,9 @@ pub(crate) use watch::Watch;
 ///
 /// Every method may be called from any task at any time. A future that is dropped before it resolves gives up the
 /// answer, not what was asked for: a write may still be carried out.
+///
+/// The [guide](crate::guide) says more of [writes](crate::guide::writes), [reads](crate::guide::reads),
+/// [memberships](crate::guide::membership) and [errors](crate::guide::errors).
 pub struct Raft<C: TypeConfig> {
     node: Arc<NodeHandle<C>>,
 }
@@ -142,7 +145,10 @@ impl<C: TypeConfig> Raft<C> {
         index.await.unwrap_or_else(|_| Err(self.shared().reason().into()))
     }
 
-    /// The latest metrics, and a way to wait for later ones.
+    /// The latest metrics, and a way to wait for later ones. They are published at most every
+    /// [`metrics_interval_ms`](crate::Config::metrics_interval_ms), changes of role, term and leader at once. Works on a
+    /// node that has stopped too: [`fatal`](crate::RaftMetrics::fatal) then says why. What to look at stands in
+    /// [the guide](crate::guide::observing).
     pub fn metrics(&self) -> MetricsWatch<C> {
         MetricsWatch::new(self.shared().watch.clone())
     }

@@ -14,6 +14,9 @@ use crate::networks::InMemory;
 
 /// Sentences that no check quotes, and why.
 const EXCUSED: &[(&str, &str)] = &[
+    ("See [the chapter of the guide](crate::guide::log_storage).", "leads on"),
+    ("See [the chapter of the guide](crate::guide::state_machine).", "leads on"),
+    ("See [the chapter of the guide](crate::guide::network).", "leads on"),
     ("The log and the hard state of one node on its disk.", "says what it is"),
     (
         "A storage does its I/O on a thread of its own or completes at once: it must not block the thread that polls it, \
