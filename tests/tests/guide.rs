@@ -145,39 +145,6 @@ fn everything_that_metrics_show_is_explained() {
     assert!(missing.is_empty(), "observing.md does not explain {missing:?}");
 }
 
-#[test]
-fn every_event_that_is_traced_is_listed_with_its_level() {
-    let mut traced = BTreeMap::new();
-    for file in files(&root().join("openconsensus/src")) {
-        let source = fs::read_to_string(&file).unwrap();
-        for (before, rest) in source.match_indices("name: \"raft.").map(|(at, _)| source.split_at(at)) {
-            let name = rest.split('"').nth(1).unwrap();
-            let level = before.rsplit("tracing::").next().unwrap().split('!').next().unwrap();
-            traced.insert(name.to_owned(), level.to_owned());
-        }
-    }
-    assert!(10 < traced.len(), "{traced:?}");
-    let listed: BTreeMap<String, String> = rows(section(&chapter("observing"), "# Events"))
-        .into_iter()
-        .filter(|(name, _)| name.starts_with("raft."))
-        .map(|(name, cells)| (name, cells[0].clone()))
-        .collect();
-    assert_eq!(listed, traced);
-}
-
-#[test]
-fn every_span_is_listed() {
-    let mut opened = BTreeSet::new();
-    for file in files(&root().join("openconsensus/src")) {
-        let source = fs::read_to_string(&file).unwrap();
-        let spans = source.split("_span!(\"").skip(1).map(|rest| rest.split('"').next().unwrap().to_owned());
-        opened.extend(spans);
-    }
-    assert!(5 < opened.len(), "{opened:?}");
-    let listed: BTreeSet<String> = rows(section(&chapter("observing"), "# Spans")).into_keys().collect();
-    assert_eq!(listed, opened);
-}
-
 // ---- limits ------------------------------------------------------------------------------------------------------
 
 /// A number as a value of a field.
