@@ -27,7 +27,7 @@ pub struct Config {
     /// See `election_timeout_ms_min`. Above it, by half of it or more, so that elections rarely split. At most
     /// 1,200,000; default 300.
     pub election_timeout_ms_max: u64,
-    /// How often a leader says that it lives. At most half of `election_timeout_ms_min`; default 30.
+    /// How often a leader says that it lives. 1 to half of `election_timeout_ms_min`; default 30.
     pub heartbeat_interval_ms: u64,
     /// Whether a node asks if it could win before it raises the term (thesis 9.6). Default true.
     pub pre_vote: bool,
