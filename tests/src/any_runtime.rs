@@ -3,7 +3,7 @@
 use std::fmt;
 use std::future::Future;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use openconsensus::{AsyncRuntime, BoxFuture, MaybeSend, MaybeSync, TokioRuntime};
 
@@ -28,6 +28,7 @@ pub trait Notes: MaybeSend + MaybeSync + 'static {
 trait Erased: MaybeSend + MaybeSync {
     fn spawn(&self, task: BoxFuture<'static, ()>);
     fn now(&self) -> Instant;
+    fn wall_clock(&self) -> SystemTime;
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()>;
     fn seed(&self) -> u64;
 }
@@ -39,6 +40,10 @@ impl<R: AsyncRuntime> Erased for R {
 
     fn now(&self) -> Instant {
         AsyncRuntime::now(self)
+    }
+
+    fn wall_clock(&self) -> SystemTime {
+        AsyncRuntime::wall_clock(self)
     }
 
     fn sleep_until(&self, deadline: Instant) -> BoxFuture<'static, ()> {
@@ -90,6 +95,10 @@ impl AsyncRuntime for AnyRuntime {
 
     fn now(&self) -> Instant {
         self.runtime.now()
+    }
+
+    fn wall_clock(&self) -> SystemTime {
+        self.runtime.wall_clock()
     }
 
     fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + MaybeSend + 'static {

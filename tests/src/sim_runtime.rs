@@ -18,6 +18,7 @@ mod cluster;
 mod disturb;
 mod executor;
 mod kv;
+mod machine;
 mod oracle;
 mod runtime;
 mod seeds;

@@ -266,6 +266,13 @@ impl Cluster {
         request
     }
 
+    /// Asks a node for a linearizable read for which a lease will do; checked like any other.
+    pub fn read_by_lease(&mut self, id: u64) -> RequestId {
+        let request = self.read_later();
+        self.step(id, Input::ReadByLease { request });
+        request
+    }
+
     /// Asks a node for a membership change.
     pub fn change(&mut self, id: u64, change: MembershipChange<Test>) -> RequestId {
         let request = self.request();

@@ -42,8 +42,14 @@ impl Stage {
 
     pub(super) fn read(&mut self, words: &mut Words<'_>) -> Result<()> {
         let id = self.living(words)?;
-        let request = self.cluster.read(id);
-        self.ask(request, format!("read at {id}"));
+        if words.take("by") {
+            words.expect("lease")?;
+            let request = self.cluster.read_by_lease(id);
+            self.ask(request, format!("read by lease at {id}"));
+        } else {
+            let request = self.cluster.read(id);
+            self.ask(request, format!("read at {id}"));
+        }
         Ok(())
     }
 

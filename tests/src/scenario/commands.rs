@@ -40,7 +40,7 @@ pub(super) const COMMANDS: &[Command] = &[
     command("campaign", "campaign ID", Stage::campaign),
     command("elect", "elect ID", Stage::elect),
     command("write", "write ID COMMANDS", Stage::write),
-    command("read", "read ID", Stage::read),
+    command("read", "read ID [by lease]", Stage::read),
     command(
         "change",
         "change ID add-learners|promote|demote|remove|set-voters|update-nodes IDS [expecting INDEX@TERM] | \
@@ -82,12 +82,14 @@ pub(super) const COMMANDS: &[Command] = &[
         Stage::run,
     ),
     command("skip", "skip MS", Stage::skip),
+    command("clock-jump", "clock-jump ID", Stage::clock_jump),
     command("state", "state [IDS]", Stage::state),
     command("log", "log [IDS]", Stage::log),
     command("membership", "membership [IDS]", Stage::membership),
     command("disk", "disk [IDS]", Stage::disk),
     command("machine", "machine [IDS]", Stage::machine),
     command("progress", "progress ID", Stage::progress),
+    command("lease", "lease ID", Stage::lease),
     command("messages", "messages", Stage::messages),
     command("requests", "requests", Stage::show_requests),
     command("time", "time", Stage::time),

@@ -231,6 +231,16 @@ impl Stage {
         Ok(())
     }
 
+    pub(super) fn lease(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.living(words)?;
+        let line = match self.cluster.metrics(id).lease_ms {
+            Some(ms) => format!("{id} may read by its lease for {ms} ms"),
+            None => format!("{id} has no lease"),
+        };
+        self.print(0, line);
+        Ok(())
+    }
+
     pub(super) fn messages(&mut self, _words: &mut Words<'_>) -> Result<()> {
         let letters: Vec<String> = self.cluster.letters().map(show::letter).collect();
         if letters.is_empty() && self.held.is_empty() {
@@ -275,6 +285,10 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<()> {
         "check_quorum" => config.check_quorum = switch(key, value)?,
         "snapshot_after_entries" if value == "none" => config.snapshot_after_entries = None,
         "snapshot_after_entries" => config.snapshot_after_entries = Some(number(value, "a number")?),
+        "lease_clock_drift_ppm_max" if value == "none" => config.lease_clock_drift_ppm_max = None,
+        "lease_clock_drift_ppm_max" => {
+            config.lease_clock_drift_ppm_max = Some(number(value, "a number")?);
+        }
         "election_timeout_ms" => {
             let Some((min, max)) = value.split_once("..") else {
                 return wrong(format!("`{value}` is no range"), "`election_timeout_ms=150..300`");
@@ -287,7 +301,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<()> {
                 return wrong(
                     format!("`{key}` is not a setting of a script"),
                     format!(
-                        "settings are pre_vote, check_quorum, snapshot_after_entries, election_timeout_ms, {}",
+                        "settings are pre_vote, check_quorum, snapshot_after_entries, lease_clock_drift_ppm_max, \
+                         election_timeout_ms, {}",
                         NUMBERS.join(", ")
                     ),
                 );

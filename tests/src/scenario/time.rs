@@ -106,6 +106,12 @@ impl Stage {
         Ok(())
     }
 
+    pub(super) fn clock_jump(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.living(words)?;
+        self.cluster.step(id, Input::ClockJumped);
+        Ok(())
+    }
+
     pub(super) fn time(&mut self, _words: &mut Words<'_>) -> Result<()> {
         self.print(0, format!("{} ms", self.elapsed()));
         Ok(())

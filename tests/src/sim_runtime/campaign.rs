@@ -122,9 +122,12 @@ fn some_options(random: &mut fastrand::Rng) -> SimOptions {
     // Not without both: a node that was removed and does not know it would then depose one leader after the other, as the
     // paper says (section 6), and the cluster would never come to rest.
     let (pre_vote, check_quorum) = [(false, true), (true, false), (true, true)][random.usize(..8).min(2)];
+    let leases = random.u8(0..3) != 0;
     let config = Config {
         pre_vote,
         check_quorum,
+        // Skewed clocks are up to 5 % too fast or too slow: 1.05 / 0.95 is a little less.
+        lease_clock_drift_ppm_max: leases.then_some(106_000),
         inflight_appends_max: [1, 2, 256][random.usize(..3)],
         tail_bytes_max: [0, 4_000, 1 << 20][random.usize(..3)],
         apply_entries_max: [1, 7, 4096][random.usize(..3)],

@@ -101,6 +101,22 @@ impl<A: SimApplication> SimCluster<A> {
         Some(node.reader)
     }
 
+    /// As [`read`](Self::read), but a lease will do for the confirmation.
+    pub async fn read_by_lease(&self, id: u64) -> Option<A::Reader> {
+        let node = self.running_node(id)?;
+        let raft = node.raft;
+        self.ask(ANSWER_PATIENCE, async move { raft.read_by_lease().await }).await?.ok()?;
+        Some(node.reader)
+    }
+
+    /// Some node that runs and takes itself for the leader, whether it still is or not; the seed chooses which.
+    pub fn some_leader(&self) -> Option<u64> {
+        let leaders: Vec<u64> =
+            self.running().into_iter().filter(|id| self.metrics(*id).leader == Some(*id)).collect();
+        let place = self.world().random() as usize;
+        (!leaders.is_empty()).then(|| leaders[place % leaders.len()])
+    }
+
     /// Some node that runs; the seed chooses which.
     pub fn some_node(&self) -> Option<u64> {
         let running = self.running();

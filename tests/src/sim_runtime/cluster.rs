@@ -244,7 +244,14 @@ impl<A: SimApplication> SimCluster<A> {
         self.node(id).runtime.pause();
     }
 
-    /// Ends a [`pause`](Self::pause).
+    /// The machine of node `id` stands still until [`resume`](Self::resume), and its clock with it; see
+    /// [`SimRuntime::suspend`].
+    pub fn suspend(&self, id: u64) {
+        self.shared.world.note(format_args!("n{id} is suspended"));
+        self.node(id).runtime.suspend();
+    }
+
+    /// Ends a [`pause`](Self::pause) or a [`suspend`](Self::suspend).
     pub fn resume(&self, id: u64) {
         self.shared.world.note(format_args!("n{id} goes on"));
         self.node(id).runtime.resume();

@@ -22,7 +22,8 @@ const CALM: Duration = Duration::from_secs(3);
 pub struct Disturbances {
     /// Nodes are killed, or shut down, and started again.
     pub stops: bool,
-    /// Nodes stand still for a while, longer than a leader may be silent.
+    /// Nodes stand still for a while, longer than a leader may be silent; for some of them time stands still too. The
+    /// time of day is set.
     pub pauses: bool,
     /// Nodes are cut off, in one direction or both.
     pub cuts: bool,
@@ -244,8 +245,16 @@ impl<A: SimApplication> Chaos<'_, A> {
             return;
         }
         self.cluster.resume(id);
-        if self.random.bool() {
-            self.cluster.pause(id);
+        let kind = self.random.u8(0..6);
+        if let (5, Some(node)) = (kind, self.cluster.running_node(id)) {
+            // Somebody sets the time of day.
+            node.runtime.set_wall_clock(self.random.i64(-100_000..100_000));
+        } else if 1 < kind {
+            if kind < 4 {
+                self.cluster.pause(id)
+            } else {
+                self.cluster.suspend(id)
+            }
             let (cluster, pause) = (self.cluster.clone(), Duration::from_millis(self.random.u64(50..2000)));
             let Some(node) = cluster.running_node(id) else { return };
             // Nobody stands still for ever, whoever else comes into its place.

@@ -30,6 +30,10 @@ pub struct Coverage {
     pub catch_up_reads: u64,
     /// Joint memberships that were applied somewhere.
     pub joint_memberships: u64,
+    /// Reads that a leader has confirmed by its lease.
+    pub reads_by_lease: u64,
+    /// Times that a clock was seen to have stopped.
+    pub clock_jumps: u64,
 }
 
 impl Coverage {
@@ -45,7 +49,7 @@ impl Coverage {
         self.counts_mut().into_iter().map(|(name, count)| (name, *count)).collect()
     }
 
-    fn counts_mut(&mut self) -> [(&'static str, &mut u64); 9] {
+    fn counts_mut(&mut self) -> [(&'static str, &mut u64); 11] {
         let Self {
             starts,
             leaders,
@@ -56,6 +60,8 @@ impl Coverage {
             snapshots_installed,
             catch_up_reads,
             joint_memberships,
+            reads_by_lease,
+            clock_jumps,
         } = self;
         [
             ("starts", starts),
@@ -67,6 +73,8 @@ impl Coverage {
             ("snapshots installed", snapshots_installed),
             ("catch-up reads", catch_up_reads),
             ("joint memberships", joint_memberships),
+            ("reads by lease", reads_by_lease),
+            ("clock jumps", clock_jumps),
         ]
     }
 }
@@ -122,6 +130,8 @@ impl Oracle {
             snapshots_installed: sum(|counters| counters.snapshots_installed),
             catch_up_reads: sum(|counters| counters.catch_up_reads),
             joint_memberships: seen.joint_memberships,
+            reads_by_lease: sum(|counters| counters.reads_by_lease),
+            clock_jumps: sum(|counters| counters.clock_jumps),
         }
     }
 

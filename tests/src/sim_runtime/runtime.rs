@@ -5,12 +5,13 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use openconsensus::{AsyncRuntime, MaybeSend};
 
 use super::clock::NodeClock;
 use super::executor::{Executor, ProcessId};
+use super::machine::Machine;
 use super::trace::TraceText;
 use crate::any_runtime::{AnyRuntime, Notes};
 
@@ -34,6 +35,7 @@ pub struct SimRuntime {
     executor: Arc<Executor>,
     process: ProcessId,
     clock: NodeClock,
+    machine: Machine,
 }
 
 impl Sim {
@@ -46,7 +48,8 @@ impl Sim {
     pub fn with_trace(seed: u64, text: TraceText) -> Self {
         let executor = Executor::new(seed, text);
         let process = executor.add_process("world".into());
-        Self { world: SimRuntime { executor, process, clock: NodeClock::exact() } }
+        let (clock, machine) = (NodeClock::exact(), Machine::default());
+        Self { world: SimRuntime { executor, process, clock, machine } }
     }
 
     /// Its seed.
@@ -109,7 +112,7 @@ impl SimRuntime {
     /// Another process of the same simulation. `name` stands for it in the trace.
     pub fn process(&self, name: impl Into<String>, clock: NodeClock) -> Self {
         let process = self.executor.add_process(name.into());
-        Self { executor: self.executor.clone(), process, clock }
+        Self { executor: self.executor.clone(), process, clock, machine: Machine::default() }
     }
 
     /// Kills the process: all of its tasks are dropped where they stand, between two polls, and it runs no others from
@@ -123,15 +126,28 @@ impl SimRuntime {
         self.executor.is_killed(self.process)
     }
 
-    /// None of its tasks runs until [`resume`](Self::resume), while time goes on: as when a machine is suspended or a
-    /// process is stopped by a signal.
+    /// None of its tasks runs until [`resume`](Self::resume), while time goes on, on its clock too: as when a process is
+    /// stopped by a signal.
     pub fn pause(&self) {
         self.executor.pause(self.process);
     }
 
-    /// Ends a [`pause`](Self::pause).
+    /// As [`pause`](Self::pause), but its clock stands still until [`resume`](Self::resume), and only its
+    /// [`wall_clock`](AsyncRuntime::wall_clock) goes on: as when a machine is suspended.
+    pub fn suspend(&self) {
+        self.pause();
+        self.machine.suspend(self.elapsed());
+    }
+
+    /// Ends a [`pause`](Self::pause) or a [`suspend`](Self::suspend).
     pub fn resume(&self) {
+        self.machine.resume(self.elapsed());
         self.executor.resume(self.process);
+    }
+
+    /// Sets its [`wall_clock`](AsyncRuntime::wall_clock) to so much more or less than it would show. No other clock changes.
+    pub fn set_wall_clock(&self, ahead_ms: i64) {
+        self.machine.set_wall_clock(ahead_ms);
     }
 
     /// Resolves when `duration` has passed on the clock of this process.
@@ -173,7 +189,8 @@ impl SimRuntime {
     fn timer(&self, deadline: Instant) -> Duration {
         let now = self.executor.elapsed();
         let shown = deadline.saturating_duration_since(self.executor.origin);
-        let due = self.clock.when_shown(shown).max(now);
+        // It goes off earlier on its own clock if the machine is suspended before.
+        let due = (self.clock.when_shown(shown) + self.machine.lost(now)).max(now);
         let NodeClock { lateness_max, early_share, .. } = self.clock;
         if lateness_max.is_zero() && early_share == 0.0 {
             return due;
@@ -192,7 +209,12 @@ impl AsyncRuntime for SimRuntime {
     }
 
     fn now(&self) -> Instant {
-        self.executor.origin + self.clock.shown_at(self.executor.elapsed())
+        let elapsed = self.executor.elapsed();
+        self.executor.origin + self.clock.shown_at(elapsed - self.machine.lost(elapsed))
+    }
+
+    fn wall_clock(&self) -> SystemTime {
+        self.machine.wall_clock(self.clock.shown_at(self.executor.elapsed()))
     }
 
     fn sleep_until(&self, deadline: Instant) -> impl Future<Output = ()> + MaybeSend + 'static {

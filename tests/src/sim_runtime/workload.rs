@@ -16,7 +16,7 @@ use crate::linearizability::{History, KvAction, KvRequest, KvResponse, Recorder}
 const END_MAX: Duration = Duration::from_secs(60);
 
 /// Clients of a simulated key-value cluster, each with one request after the other: writes, compare-and-set and deletions
-/// through the leader, reads on any node. All of it is recorded, to be checked for linearizability.
+/// through the leader, reads on any node, half of them by lease. All of it is recorded, to be checked for linearizability.
 #[derive(Debug)]
 pub struct KvWorkload {
     cluster: SimCluster<KvApplication>,
@@ -129,9 +129,14 @@ impl Client {
 
     async fn read(&mut self, key: usize) {
         let name = format!("k{key}");
-        let Some(node) = self.cluster.some_node() else { return };
+        let by_lease = self.random.bool();
+        // A lease is worth most to a leader that may not be one any more.
+        let leader = if by_lease && self.random.bool() { self.cluster.some_leader() } else { None };
+        let Some(node) = leader.or_else(|| self.cluster.some_node()) else { return };
         let call = self.recorder.call(self.number, KvRequest::get(&*name));
-        let Some(reader) = self.cluster.read(node).await else {
+        let reader =
+            if by_lease { self.cluster.read_by_lease(node).await } else { self.cluster.read(node).await };
+        let Some(reader) = reader else {
             call.absent();
             return;
         };

@@ -22,9 +22,12 @@ enum Trick {
     Suspend,
     /// The leader has asked a voter to take over.
     Transfer,
+    /// What is sent to the leader arrives late, and what it sends does not.
+    Late,
 }
 
-const TRICKS: [Trick; 5] = [Trick::Restart, Trick::Campaign, Trick::Wait, Trick::Suspend, Trick::Transfer];
+const TRICKS: [Trick; 6] =
+    [Trick::Restart, Trick::Campaign, Trick::Wait, Trick::Suspend, Trick::Transfer, Trick::Late];
 
 /// Who takes part.
 struct Cast {
@@ -57,7 +60,12 @@ impl Planner {
         // Now nobody but itself tells the leader that it leads.
         let hidden = at + if trick == Trick::Transfer { self.rng.u64(0..election_us / 8) } else { 0 };
         for id in cast.others.clone() {
-            self.part(hidden, 3 * election_us / 2, cast.leader, id);
+            if trick == Trick::Late && !cast.away.contains(&id) {
+                self.push(hidden, Due::Planned(Happening::Cut { from: cast.leader, to: id }));
+                self.push(hidden + election_us, Due::Mend(cast.leader, id));
+            } else {
+                self.part(hidden, 3 * election_us / 2, cast.leader, id);
+            }
         }
         for _ in 0..3 {
             let later = at + self.rng.u64(0..election_us);
@@ -106,6 +114,11 @@ impl Planner {
         }
     }
 
+    /// Most of the time in which a lease may last.
+    pub(super) fn late(&mut self) -> u64 {
+        self.rng.u64(self.plan.election_us / 4..self.plan.election_us / 2)
+    }
+
     /// Returns for how long the leader will be asleep.
     fn play(&mut self, trick: Trick, cast: &Cast, at: u64) -> u64 {
         let (node, election_us) = (cast.voter, self.plan.election_us);
@@ -120,6 +133,10 @@ impl Planner {
             }
             Trick::Campaign => self.push(at, Due::Planned(Happening::Campaign { node })),
             Trick::Wait => {}
+            Trick::Late => {
+                let from_us = self.now_us + at.saturating_sub(election_us / 4);
+                self.sluggish = Some((cast.leader, from_us..self.now_us + at + election_us));
+            }
             Trick::Suspend => {
                 let for_us = self.rng.u64(election_us / 4..2 * election_us);
                 self.push(at, Due::Planned(Happening::Suspend { node: cast.leader, for_us }));

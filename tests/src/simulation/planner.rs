@@ -43,6 +43,8 @@ pub(super) struct Planner {
     pub(super) paused_until: Vec<u64>,
     /// Its disk does nothing until then.
     pub(super) stalled_until: Vec<u64>,
+    /// What is sent to this node between these times takes a long time.
+    pub(super) sluggish: Option<(u64, std::ops::Range<u64>)>,
     pub(super) spell: Spell,
     /// Happen at once, one after the other.
     pub(super) at_once: VecDeque<Happening>,
@@ -106,6 +108,7 @@ impl Planner {
             listed: vec![Listed::default(); ids],
             paused_until: vec![0; ids],
             stalled_until: vec![0; ids],
+            sluggish: None,
             spell: Spell::Usual,
             at_once: VecDeque::new(),
             is_calm,
@@ -311,7 +314,11 @@ impl Planner {
             return self.push(delay, Due::Letter(sent));
         }
         let net = self.plan.net.clone();
-        let delay = self.delay();
+        let is_late = self
+            .sluggish
+            .as_ref()
+            .is_some_and(|(node, when)| *node == sent.to && when.contains(&self.now_us));
+        let delay = if is_late { self.late() } else { self.delay() };
         if !sent.is_certain && self.percent(net.loss_percent) {
             return self.push(delay, Due::Loss(sent));
         }

@@ -2,6 +2,7 @@
 
 mod impossible_messages;
 mod known_bugs;
+mod leases;
 mod paper_clients;
 mod paper_elections;
 mod paper_membership;

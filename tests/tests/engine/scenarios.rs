@@ -67,6 +67,19 @@ scripts! {
     joint_two_learners_are_promoted
     joint_two_voters_are_demoted
     language_of_time_and_settings
+    lease_begins_with_the_first_commit_of_the_term
+    lease_ends_when_the_clock_has_stopped
+    lease_in_a_joint_membership_needs_both_majorities
+    lease_is_kept_when_a_transfer_times_out_before_anybody_was_told
+    lease_is_shorter_where_clocks_may_differ_more
+    lease_is_void_while_leadership_is_transferred
+    lease_of_a_leader_that_is_cut_off_runs_out_before_another_is_elected
+    lease_of_a_single_voter
+    lease_promise_is_kept_over_a_restart
+    lease_read_at_a_follower
+    lease_read_without_leases
+    lease_serves_reads_without_a_round
+    lease_that_has_run_out_is_renewed_by_a_round
     member_a_change_whose_quorum_is_silent
     member_a_learner_is_added_catches_up_and_is_promoted
     member_a_learner_is_not_asked_and_does_not_campaign
