@@ -244,13 +244,6 @@ impl<A: SimApplication> SimCluster<A> {
         self.node(id).runtime.pause();
     }
 
-    /// The machine of node `id` stands still until [`resume`](Self::resume), and its clock with it; see
-    /// [`SimRuntime::suspend`].
-    pub fn suspend(&self, id: u64) {
-        self.shared.world.note(format_args!("n{id} is suspended"));
-        self.node(id).runtime.suspend();
-    }
-
     /// Ends a [`pause`](Self::pause) or a [`suspend`](Self::suspend).
     pub fn resume(&self, id: u64) {
         self.shared.world.note(format_args!("n{id} goes on"));
@@ -380,7 +373,7 @@ impl<A: SimApplication> SimCluster<A> {
         self.nodes().get(&id).is_some_and(|slot| slot.starting.is_some() || slot.is_stopping)
     }
 
-    fn node(&self, id: u64) -> Running<A> {
+    pub(super) fn node(&self, id: u64) -> Running<A> {
         self.running_node(id).unwrap_or_else(|| panic!("node {id} does not run"))
     }
 

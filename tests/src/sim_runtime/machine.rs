@@ -3,6 +3,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use super::application::SimApplication;
+use super::cluster::SimCluster;
+use super::runtime::SimRuntime;
+
 /// Some day on which simulations begin.
 const FIRST_DAY: Duration = Duration::from_secs(1_700_000_000);
 
@@ -53,5 +57,23 @@ impl Machine {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<A: SimApplication> SimCluster<A> {
+    /// The machine of node `id` stands still until [`resume`](Self::resume), and its clock with it; see
+    /// [`SimRuntime::suspend`].
+    pub fn suspend(&self, id: u64) {
+        self.world().note(format_args!("n{id} is suspended"));
+        self.node(id).runtime.suspend();
+    }
+
+    /// The runtime of node `id`, which another start of it does not share.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run.
+    pub fn runtime(&self, id: u64) -> SimRuntime {
+        self.node(id).runtime
     }
 }

@@ -3,4 +3,5 @@
 mod churn;
 mod example;
 mod executor;
+mod leases;
 mod mistakes;
