@@ -1,11 +1,14 @@
 //! Elections behind the back of a leader that goes on serving reads by its lease: what leases must survive.
 
+use std::ops::Range;
+
 use openconsensus::RoleName;
 
 use super::agenda::Due;
 use super::clock::RIGHT_PPM;
 use super::coverage::Count;
-use super::event::Happening;
+use super::event::{Happening, Ids};
+use super::letters::Sent;
 use super::planner::Planner;
 use super::world::World;
 
@@ -24,10 +27,33 @@ enum Trick {
     Transfer,
     /// What is sent to the leader arrives late, and what it sends does not.
     Late,
+    /// A voter that has promised hears of a later term, from somebody whom it had asked before.
+    LaterTerm,
 }
 
-const TRICKS: [Trick; 6] =
-    [Trick::Restart, Trick::Campaign, Trick::Wait, Trick::Suspend, Trick::Transfer, Trick::Late];
+/// Links that take a long time.
+#[derive(Clone, Debug)]
+pub(super) struct Sluggish {
+    from: Ids,
+    to: u64,
+    when: Range<u64>,
+}
+
+impl Sluggish {
+    pub(super) fn are_taken_by(&self, sent: Sent, now_us: u64) -> bool {
+        self.to == sent.to && self.from.iter().any(|id| id == sent.from) && self.when.contains(&now_us)
+    }
+}
+
+const TRICKS: [Trick; 7] = [
+    Trick::Restart,
+    Trick::Campaign,
+    Trick::Wait,
+    Trick::Suspend,
+    Trick::Transfer,
+    Trick::Late,
+    Trick::LaterTerm,
+];
 
 /// Who takes part.
 struct Cast {
@@ -54,11 +80,19 @@ impl Planner {
         for id in cast.away.clone() {
             self.part(0, lasts, cast.leader, id);
         }
-        let at = self.rng.u64(election_us / 4..5 * election_us / 4);
         let trick = TRICKS[self.rng.usize(0..TRICKS.len())];
+        // Whoever is away has given up the leader by then, or not yet.
+        let at = match trick {
+            Trick::LaterTerm => 3 * election_us / 2,
+            _ => self.rng.u64(election_us / 4..5 * election_us / 4),
+        };
         let asleep = self.play(trick, &cast, at);
         // Now nobody but itself tells the leader that it leads.
-        let hidden = at + if trick == Trick::Transfer { self.rng.u64(0..election_us / 8) } else { 0 };
+        let hidden = match trick {
+            Trick::Transfer => at + self.rng.u64(0..election_us / 8),
+            Trick::LaterTerm => at + self.heartbeat_us() * 3 / 2,
+            _ => at,
+        };
         for id in cast.others.clone() {
             if trick == Trick::Late && !cast.away.contains(&id) {
                 self.push(hidden, Due::Planned(Happening::Cut { from: cast.leader, to: id }));
@@ -134,19 +168,44 @@ impl Planner {
             Trick::Campaign => self.push(at, Due::Planned(Happening::Campaign { node })),
             Trick::Wait => {}
             Trick::Late => {
-                let from_us = self.now_us + at.saturating_sub(election_us / 4);
-                self.sluggish = Some((cast.leader, from_us..self.now_us + at + election_us));
+                let from = cast.others.iter().copied().collect();
+                self.slow_down(from, cast.leader, at.saturating_sub(election_us / 4), at + election_us);
             }
             Trick::Suspend => {
                 let for_us = self.rng.u64(election_us / 4..2 * election_us);
                 self.push(at, Due::Planned(Happening::Suspend { node: cast.leader, for_us }));
                 return for_us;
             }
+            Trick::LaterTerm => self.tell_of_a_later_term(cast, at),
             Trick::Transfer => {
                 let transfer = Happening::Transfer { node: cast.leader, target: Some(node) };
                 self.push(at, Due::Planned(transfer));
             }
         }
         0
+    }
+
+    /// The voter loses the leader, asks those who are away, and hears the leader once more before their answers, which
+    /// are of a later term, arrive.
+    fn tell_of_a_later_term(&mut self, cast: &Cast, at: u64) {
+        let (leader, voter, election_us) = (cast.leader, cast.voter, self.plan.election_us);
+        for node in &cast.away {
+            self.push(at - election_us, Due::Planned(Happening::Campaign { node: *node }));
+        }
+        let cut = Due::Planned(Happening::Cut { from: leader, to: voter });
+        self.push(at - election_us, cut);
+        self.push(at, Due::Mend(leader, voter));
+        let again = self.heartbeat_us() * 5 / 4;
+        self.push(at + again, cut);
+        let from = cast.away.iter().copied().collect();
+        self.slow_down(from, voter, at - election_us / 2, at);
+    }
+
+    fn heartbeat_us(&self) -> u64 {
+        1000 * self.plan.config.heartbeat_interval_ms
+    }
+
+    fn slow_down(&mut self, from: Ids, to: u64, begin: u64, end: u64) {
+        self.sluggish = Some(Sluggish { from, to, when: self.now_us + begin..self.now_us + end });
     }
 }

@@ -6,6 +6,7 @@ use fastrand::Rng;
 use openconsensus::Term;
 
 use super::agenda::{Agenda, Due};
+use super::ambush::Sluggish;
 use super::coverage::Count;
 use super::event::{Event, Happening};
 use super::letters::Sent;
@@ -43,8 +44,8 @@ pub(super) struct Planner {
     pub(super) paused_until: Vec<u64>,
     /// Its disk does nothing until then.
     pub(super) stalled_until: Vec<u64>,
-    /// What is sent to this node between these times takes a long time.
-    pub(super) sluggish: Option<(u64, std::ops::Range<u64>)>,
+    /// What takes a long time to arrive.
+    pub(super) sluggish: Option<Sluggish>,
     pub(super) spell: Spell,
     /// Happen at once, one after the other.
     pub(super) at_once: VecDeque<Happening>,
@@ -314,10 +315,7 @@ impl Planner {
             return self.push(delay, Due::Letter(sent));
         }
         let net = self.plan.net.clone();
-        let is_late = self
-            .sluggish
-            .as_ref()
-            .is_some_and(|(node, when)| *node == sent.to && when.contains(&self.now_us));
+        let is_late = self.sluggish.as_ref().is_some_and(|links| links.are_taken_by(sent, self.now_us));
         let delay = if is_late { self.late() } else { self.delay() };
         if !sent.is_certain && self.percent(net.loss_percent) {
             return self.push(delay, Due::Loss(sent));

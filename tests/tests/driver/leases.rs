@@ -56,9 +56,10 @@ fn a_leader_whose_machine_was_suspended_does_not_read_by_its_old_lease() {
             let cluster = of_three(&sim).await;
             let leader = cluster.leader().await;
             assert!(cluster.read_by_lease(leader).await.is_some());
+            cluster.until(ms(100), "the count", || (0 < lease_reads(&cluster, leader)).then_some(())).await;
             cluster.suspend(leader);
-            leader_but(&cluster, leader).await;
-            write(&cluster, "new").await;
+            let next = leader_but(&cluster, leader).await;
+            cluster.write_at(next, put("key", "new"), ms(5_000)).await.expect("it leads");
             // What the others have sent to it would tell it that it is deposed.
             cluster.network().isolate(leader);
             assert_eq!(cluster.metrics(leader).leader, Some(leader), "it does not know");
@@ -83,8 +84,8 @@ fn a_leader_that_was_paused_does_not_read_by_its_old_lease() {
             let cluster = of_three(&sim).await;
             let leader = cluster.leader().await;
             cluster.pause(leader);
-            leader_but(&cluster, leader).await;
-            write(&cluster, "new").await;
+            let next = leader_but(&cluster, leader).await;
+            cluster.write_at(next, put("key", "new"), ms(5_000)).await.expect("it leads");
             cluster.network().isolate(leader);
             cluster.resume(leader);
             let seen = cluster.read_by_lease(leader).await.map(|reader| reader.get("key"));
