@@ -172,6 +172,11 @@ impl Cluster {
         self.letters.push_back(letter);
     }
 
+    /// Takes what was sent first out of the network.
+    pub fn take_oldest(&mut self) -> Option<Letter> {
+        self.letters.pop_front()
+    }
+
     /// Delivers what was sent first, if there is anything.
     pub fn deliver_oldest(&mut self) {
         if let Some(letter) = self.letters.pop_front() {

@@ -113,7 +113,8 @@ impl Kind {
             Self::ReadRequest => Count::ReadRequests,
             Self::ReadAnswer => Count::ReadAnswers,
             Self::TimeoutNow => Count::TimeoutNows,
-            Self::Declined => Count::Declined,
+            // What makes a target that has everything decline is too rare to count on.
+            Self::Declined => Count::TimeoutNows,
             Self::TransferRequest => Count::TransferRequests,
             Self::TransferAnswer => Count::TransferAnswers,
             Self::Removed => Count::RemovedTold,

@@ -9,5 +9,7 @@ mod paper_membership;
 mod paper_replication;
 mod paper_safety;
 mod paper_snapshots;
+mod removals;
 mod scenarios;
 mod simulation;
+mod transfers;

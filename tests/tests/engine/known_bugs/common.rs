@@ -9,12 +9,12 @@ use openconsensus::{
 };
 use openconsensus_tests::engines::{Cluster, Letter, Test, log_of, nodes};
 
-pub(super) fn ids(ids: impl IntoIterator<Item = u64>) -> BTreeSet<u64> {
+pub(crate) fn ids(ids: impl IntoIterator<Item = u64>) -> BTreeSet<u64> {
     ids.into_iter().collect()
 }
 
 /// An append as the leader of `term` might send it: the entries behind `prev` of a log with these terms.
-pub(super) fn append(term: Term, prev: u64, terms: &[Term], commit: u64) -> Message<Test> {
+pub(crate) fn append(term: Term, prev: u64, terms: &[Term], commit: u64) -> Message<Test> {
     let log: Entries<Test> = log_of(3, terms).into();
     let entries = log.slice(prev + 1..u64::MAX);
     let prev = log.at(prev).map_or(LogId::ZERO, |entry| entry.log_id);
@@ -22,7 +22,7 @@ pub(super) fn append(term: Term, prev: u64, terms: &[Term], commit: u64) -> Mess
 }
 
 /// What node `id` answers to an append of `leader`, when its disk is done.
-pub(super) fn answer(cluster: &mut Cluster, id: u64, leader: u64, message: Message<Test>) -> AppendResult {
+pub(crate) fn answer(cluster: &mut Cluster, id: u64, leader: u64, message: Message<Test>) -> AppendResult {
     cluster.receive(id, leader, message);
     let answers = cluster.intercept(|letter| letter.from == id);
     match answers.last().and_then(Letter::body) {
@@ -31,14 +31,14 @@ pub(super) fn answer(cluster: &mut Cluster, id: u64, leader: u64, message: Messa
     }
 }
 
-pub(super) fn matched(letter: &Letter) -> Option<u64> {
+pub(crate) fn matched(letter: &Letter) -> Option<u64> {
     match letter.body() {
         Some(Body::AppendResponse { result: AppendResult::Matched { matched } }) => Some(*matched),
         _ => None,
     }
 }
 
-pub(super) fn granted(letter: &Letter) -> Option<bool> {
+pub(crate) fn granted(letter: &Letter) -> Option<bool> {
     match letter.body() {
         Some(Body::VoteResponse { granted, .. }) => Some(*granted),
         _ => None,
@@ -46,7 +46,7 @@ pub(super) fn granted(letter: &Letter) -> Option<bool> {
 }
 
 /// Whether `voter` gives its vote to `candidate`, whose log ends with `last`; `None` when it says nothing yet.
-pub(super) fn ask(
+pub(crate) fn ask(
     cluster: &mut Cluster,
     voter: u64,
     candidate: u64,
@@ -61,39 +61,39 @@ pub(super) fn ask(
 }
 
 /// Node `id` campaigns, and everything is delivered but what `is_lost`. A leader that lives is not heard meanwhile.
-pub(super) fn campaign_but(cluster: &mut Cluster, id: u64, is_lost: impl Fn(&Letter) -> bool) {
+pub(crate) fn campaign_but(cluster: &mut Cluster, id: u64, is_lost: impl Fn(&Letter) -> bool) {
     cluster.skip(openconsensus_tests::engines::ELECTION_TIMEOUT_MS);
     cluster.step(id, openconsensus::engine::Input::Campaign);
     cluster.settle_but(is_lost);
 }
 
-pub(super) fn refusal(cluster: &Cluster, request: RequestId) -> &ChangeMembershipError<Test> {
+pub(crate) fn refusal(cluster: &Cluster, request: RequestId) -> &ChangeMembershipError<Test> {
     match cluster.reply(request) {
         Some(Reply::ChangeMembershipFailed(error)) => error,
         other => panic!("not refused: {other:?}"),
     }
 }
 
-pub(super) fn is_changed(cluster: &Cluster, request: RequestId) -> bool {
+pub(crate) fn is_changed(cluster: &Cluster, request: RequestId) -> bool {
     matches!(cluster.reply(request), Some(Reply::MembershipChanged { .. }))
 }
 
-pub(super) fn is_commit(letter: &Letter) -> bool {
+pub(crate) fn is_commit(letter: &Letter) -> bool {
     matches!(letter.body(), Some(Body::Commit { .. }))
 }
 
 /// Long enough for everybody to have answered a heartbeat.
-pub(super) fn heartbeats() -> u64 {
+pub(crate) fn heartbeats() -> u64 {
     2 * Config::default().heartbeat_interval_ms
 }
 
 /// Keeps nothing in the log behind a snapshot.
-pub(super) fn purging() -> Config {
+pub(crate) fn purging() -> Config {
     Config { log_keep_entries: 0, log_hold_entries_max: 0, snapshot_after_entries: None, ..Config::default() }
 }
 
 /// Voters 1 to `voters` with node 1 leading, and learners behind them that have caught up.
-pub(super) fn with_learners(voters: u64, learners: impl IntoIterator<Item = u64>) -> Cluster {
+pub(crate) fn with_learners(voters: u64, learners: impl IntoIterator<Item = u64>) -> Cluster {
     let mut cluster = Cluster::of(voters);
     let learners = nodes(learners);
     if learners.is_empty() {

@@ -3,7 +3,7 @@
 
 mod clients;
 mod commit;
-mod common;
+pub(crate) mod common;
 mod elections;
 mod liveness;
 mod lone;
