@@ -64,7 +64,10 @@ fn ask_and_lose(asker: u64, target: Option<u64>, lost: usize, is_repeated: bool)
             break;
         }
     }
-    cluster.run(longest_ms(&config));
+    let deadline = cluster.now + std::time::Duration::from_millis(longest_ms(&config));
+    while cluster.reply(request).is_none() && cluster.now < deadline {
+        cluster.run(30);
+    }
     let leader = cluster.leader().expect("somebody leads");
     let case = format!("asked of {asker} to {target:?}, letter {lost}, repeated: {is_repeated}");
     match (target, cluster.reply(request)) {

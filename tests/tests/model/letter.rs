@@ -64,7 +64,10 @@ impl Letter {
                 | Body::Commit { .. }
                 | Body::ReadRequest { .. }
                 | Body::ReadResponse { .. }
-                | Body::TimeoutNow => true,
+                | Body::TimeoutNow
+                | Body::TimeoutNowDeclined
+                | Body::TransferRequest { .. }
+                | Body::TransferResponse { .. } => true,
                 // Answered even so.
                 _ => false,
             }
