@@ -1,5 +1,6 @@
 //! Administration: beginning a cluster, its membership, leadership, snapshots.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
@@ -9,12 +10,13 @@ use crate::driver::{Item, Permit, Request};
 use crate::engine::Input;
 use crate::entry::{Index, LogId};
 use crate::error::{
-    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, PurgeError, SnapshotError,
+    ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, LeaderHint, PurgeError, SnapshotError,
     TransferError, WaitError,
 };
 use crate::membership::MembershipChange;
 use crate::message::SnapshotMeta;
-use crate::metrics::{RaftMetrics, RoleName};
+use crate::metrics::{PeerMetrics, RaftMetrics, RoleName};
+use crate::runtime::MaybeSend;
 use crate::type_config::TypeConfig;
 
 use super::Raft;
@@ -79,34 +81,82 @@ impl<C: TypeConfig> Raft<C> {
             Err(error) => return Err(error),
         };
         if let Some(timeout) = wait {
-            self.wait_for_learner(id, timeout).await?;
+            self.wait_for_learner(id, timeout).await.map_err(|error| match error {
+                // It was added all the same.
+                ChangeMembershipError::NotLeader { .. } => {
+                    let last = self.metrics().latest().last.index;
+                    ChangeMembershipError::StillCatchingUp { id, matched: 0, last }
+                }
+                error => error,
+            })?;
         }
         Ok(log_id)
     }
 
-    async fn wait_for_learner(
+    /// Waits until a learner is known to have the log up to
+    /// [`promotion_lag_entries_max`](crate::Config::promotion_lag_entries_max) entries, so that it may be promoted. On the
+    /// leader only. [`watch_learner`](Self::watch_learner) also tells how far it has come.
+    ///
+    /// # Errors
+    ///
+    /// [`ChangeMembershipError::StillCatchingUp`] when it has not within `timeout`, or this node leads no more: it goes on
+    /// catching up, and waiting again is safe. [`ChangeMembershipError::NotLeader`] and
+    /// [`ChangeMembershipError::UnknownNode`] when there is nothing to wait for.
+    pub async fn wait_for_learner(
         &self,
         id: C::NodeId,
         timeout: Duration,
     ) -> Result<(), ChangeMembershipError<C>> {
+        self.watch_learner(id, timeout, |_| {}).await
+    }
+
+    /// As [`wait_for_learner`](Self::wait_for_learner), and calls `progress` with what the leader knows of the learner, at
+    /// first and whenever that changes: how far it has come, and whether it is being sent a snapshot.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait_for_learner`](Self::wait_for_learner).
+    pub async fn watch_learner(
+        &self,
+        id: C::NodeId,
+        timeout: Duration,
+        progress: impl FnMut(&PeerMetrics) + MaybeSend,
+    ) -> Result<(), ChangeMembershipError<C>> {
         let lag_max = self.shared().config.promotion_lag_entries_max;
         // Nothing known to match means that it has not answered yet, however short the log is.
-        let has_caught_up = |metrics: &RaftMetrics<C>| {
+        let has_caught_up = move |metrics: &RaftMetrics<C>| {
             metrics.peers.get(&id).is_some_and(|peer| 0 < peer.matched && peer.lag_entries <= lag_max)
         };
-        let cannot_tell = |metrics: &RaftMetrics<C>| metrics.role != RoleName::Leader;
-        let waited = self
-            .wait(timeout)
-            .until(&format!("learner {id} to catch up"), |metrics| {
-                has_caught_up(metrics) || cannot_tell(metrics)
-            })
-            .await;
+        let metrics = self.metrics().latest();
+        if metrics.role != RoleName::Leader {
+            let leader = metrics
+                .leader
+                .map(|id| LeaderHint { id, node: metrics.membership.membership.node(id).cloned() });
+            return Err(ChangeMembershipError::NotLeader { leader });
+        }
+        let seen = RefCell::new((progress, None));
+        let is_over = move |metrics: &RaftMetrics<C>| {
+            let is_member = metrics.membership.membership.is_member(id);
+            let Some(peer) = metrics.peers.get(&id).filter(|_| is_member) else { return true };
+            let (progress, last) = &mut *seen.borrow_mut();
+            if last.as_ref() != Some(&(peer.progress, peer.matched)) {
+                *last = Some((peer.progress, peer.matched));
+                progress(peer);
+            }
+            has_caught_up(metrics)
+        };
+        let waited = self.wait(timeout).until(&format!("learner {id} to catch up"), is_over).await;
         let metrics = match waited {
             Ok(metrics) if has_caught_up(&metrics) => return Ok(()),
             Ok(metrics) => metrics,
             Err(WaitError::TimedOut { .. }) => self.metrics().latest(),
             Err(WaitError::Fatal(fatal)) => return Err(fatal.into()),
         };
+        let membership = &metrics.membership.membership;
+        if !membership.is_member(id) {
+            let members = membership.nodes().keys().copied().collect();
+            return Err(ChangeMembershipError::UnknownNode { id, members });
+        }
         let matched = metrics.peers.get(&id).map_or(0, |peer| peer.matched);
         Err(ChangeMembershipError::StillCatchingUp { id, matched, last: metrics.last.index })
     }

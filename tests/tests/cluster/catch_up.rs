@@ -1,10 +1,11 @@
 //! Followers that were away for long, and the memory of the leader meanwhile.
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use openconsensus::MetricsWatch;
+use openconsensus::{ChangeMembershipError, MembershipChange, MetricsWatch};
 use openconsensus_memstore::kv::Kv;
-use openconsensus_tests::{Cluster, Load, eventually_within};
+use openconsensus_tests::{Cluster, ClusterOptions, Load, eventually_within};
 
 use crate::{options, other_than, write_bulk};
 
@@ -97,4 +98,53 @@ async fn a_follower_that_misses_100_000_entries_catches_up_by_snapshot_when_the_
     let (cluster, leader, away) = miss_and_return(cluster).await;
     assert!(MISSED / 2 < cluster.metrics(leader).purged.index, "the log was purged behind the snapshots");
     assert_eq!(cluster.metrics(away).counters.snapshots_installed, 1);
+}
+
+#[tokio::test]
+async fn a_learner_is_watched_until_it_may_be_promoted() {
+    let cluster = Cluster::of_voters(1, options(|config| config.promotion_lag_entries_max = 5)).await;
+    write_bulk(&cluster, 1, "k", 500).await;
+    let raft = cluster.raft(1);
+    let long = Duration::from_secs(20);
+    let unknown = raft.wait_for_learner(2, long).await.unwrap_err();
+    assert_eq!(unknown, ChangeMembershipError::UnknownNode { id: 2, members: [1].into() });
+    // It is not there yet: nothing is known of it but that.
+    let late = raft.add_learner(2, Cluster::address(2), Some(Duration::from_millis(50))).await.unwrap_err();
+    assert!(matches!(late, ChangeMembershipError::StillCatchingUp { id: 2, matched: 0, .. }), "{late}");
+    let seen = Arc::new(Mutex::new(Vec::new()));
+    let watching = {
+        let (raft, seen) = (raft.clone(), seen.clone());
+        tokio::spawn(async move {
+            raft.watch_learner(2, long, |peer| seen.lock().unwrap().push((peer.matched, peer.lag_entries)))
+                .await
+        })
+    };
+    cluster.start(2).await;
+    assert_eq!(watching.await.unwrap(), Ok(()));
+    let seen = std::mem::take(&mut *seen.lock().unwrap());
+    assert!(seen.windows(2).all(|pair| pair[0].0 <= pair[1].0), "it only comes on: {seen:?}");
+    assert_eq!(seen[0].0, 0);
+    assert!(seen.last().is_some_and(|(matched, lag)| 500 < *matched && *lag <= 5), "{seen:?}");
+    raft.promote([2]).await.unwrap();
+    // A node that does not lead knows nothing of it.
+    let error = cluster.raft(2).wait_for_learner(2, long).await.unwrap_err();
+    assert!(
+        matches!(&error, ChangeMembershipError::NotLeader { leader: Some(hint) } if hint.id == 1),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn waiting_for_a_learner_ends_when_it_is_removed() {
+    let cluster = Cluster::of_voters(1, ClusterOptions::default()).await;
+    let raft = cluster.raft(1);
+    raft.add_learner(2, Cluster::address(2), None).await.unwrap();
+    let waiting = {
+        let raft = raft.clone();
+        tokio::spawn(async move { raft.wait_for_learner(2, Duration::from_secs(20)).await })
+    };
+    tokio::task::yield_now().await;
+    raft.change_membership(MembershipChange::Remove([2].into()), None).await.unwrap();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert_eq!(error, ChangeMembershipError::UnknownNode { id: 2, members: [1].into() });
 }
