@@ -21,19 +21,22 @@ pub(super) struct Campaign<C: TypeConfig> {
     pub(super) begun: Instant,
     pub(super) granted: BTreeSet<C::NodeId>,
     refused: BTreeSet<C::NodeId>,
+    /// The leader that has asked for it, if one has.
+    pub(super) predecessor: Option<C::NodeId>,
 }
 
 impl<C: TypeConfig> Campaign<C> {
     fn new(id: u64, kind: VoteKind, begun: Instant) -> Self {
-        Self { id, kind, begun, granted: BTreeSet::new(), refused: BTreeSet::new() }
+        Self { id, kind, begun, granted: BTreeSet::new(), refused: BTreeSet::new(), predecessor: None }
     }
 
     pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
-        let Self { id, kind, begun, granted, refused } = self;
+        let Self { id, kind, begun, granted, refused, predecessor } = self;
         to.value((id, kind));
         to.past(Some(*begun));
         to.nodes(granted.iter().copied());
         to.nodes(refused.iter().copied());
+        to.node_or_none(*predecessor);
     }
 }
 

@@ -86,6 +86,7 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn become_leader(&mut self, now: Instant) {
         let Role::Candidate(campaign) = &self.role else { panic!("only a candidate can be elected") };
         let (begun, voters) = (campaign.begun, campaign.granted.clone());
+        let predecessor = campaign.predecessor;
         self.counters.elections_won += 1;
         let term_start = self.log.last().index + 1;
         self.role = Role::Leader(Box::new(Leader {
@@ -112,6 +113,7 @@ impl<C: TypeConfig> Engine<C> {
         // Raft paper, section 8; thesis 6.4: what was inherited is committed by an entry of the own term.
         self.append_one(Payload::Blank);
         self.send_heartbeats(now);
+        self.relieve(predecessor);
         self.take_up_transfers(now);
         if self.hangs_on_its_disk(now) {
             // It was asked for votes before it hung.

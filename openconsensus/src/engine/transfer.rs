@@ -352,9 +352,24 @@ impl<C: TypeConfig> Engine<C> {
         }
         if self.is_electable(now) {
             self.campaign_for_votes(now, VoteKind::Transfer);
+            if let Role::Candidate(campaign) = &mut self.role {
+                campaign.predecessor = Some(from);
+            }
         } else {
             // The leader need not wait until the time for the transfer is over.
             self.send(from, Body::TimeoutNowDeclined);
         }
+    }
+
+    /// Tells a leader that has removed itself and handed over to this node that it need lead no longer. Nobody else would:
+    /// it is no member. If this is lost, it learns so from the answers to its next heartbeat.
+    pub(super) fn relieve(&mut self, predecessor: Option<C::NodeId>) {
+        let Some(predecessor) = predecessor.filter(|id| !self.log.membership().is_member(*id)) else {
+            return;
+        };
+        let commit = self.log.log_id_at(self.log.committed()).expect("what is committed is in the log");
+        let Role::Leader(leader) = &self.role else { return };
+        let round = leader.round;
+        self.send(predecessor, Body::Heartbeat { round, commit });
     }
 }

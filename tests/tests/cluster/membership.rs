@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use openconsensus::{ChangeMembershipError, MembershipChange, RoleName};
+use openconsensus::{ChangeMembershipError, MembershipChange, RoleName, Standing, WriteError};
 use openconsensus_tests::{Cluster, ClusterOptions, Load, eventually, put};
 
 use crate::{membership_entry, options, other_than, write_bulk};
@@ -142,7 +142,14 @@ async fn the_leader_removes_itself_and_hands_over() {
     let left: Vec<u64> = (1..=3).filter(|id| *id != old).collect();
     let new = cluster.leader_among(&left).await;
     sees_voters(&cluster, new, &left).await;
-    assert_ne!(cluster.metrics(old).role, RoleName::Leader);
+    // It is told who leads now, though it is no member, so that its clients are.
+    let wait = cluster.raft(old).wait(Duration::from_secs(20));
+    wait.until("the new leader", |metrics| metrics.leader == Some(new)).await.unwrap();
+    let metrics = cluster.metrics(old);
+    assert_eq!((metrics.role, metrics.standing), (RoleName::Follower, Standing::Removed));
+    assert_eq!(metrics.counters.transfers_succeeded, 1);
+    let error = cluster.raft(old).write(put("k", "v")).await.unwrap_err();
+    assert!(matches!(&error, WriteError::NotLeader { leader: Some(hint) } if hint.id == new), "{error}");
     load.acknowledged(20).await;
     cluster.stop(old).await;
     let history = load.stop().await;
