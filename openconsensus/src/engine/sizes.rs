@@ -7,10 +7,8 @@ use crate::type_config::TypeConfig;
 
 use super::Fingerprint;
 
-/// Marks at most; where there are more, every second one goes.
+/// Marks at most; where there are more, half of them go.
 const MARKS_MAX: usize = 512;
-/// How far marks are apart at first.
-const SPACING_BYTES: u64 = 4096;
 
 /// A sum of bytes by index, known exactly at some marks and taken to grow evenly between them.
 ///
@@ -23,6 +21,7 @@ pub(super) struct Sizes {
     marks: VecDeque<Mark>,
     /// The last entry.
     end: Mark,
+    /// How far marks are apart at least.
     spacing_bytes: u64,
 }
 
@@ -37,7 +36,7 @@ impl Sizes {
     /// Nothing is known of the entries up to `last`.
     pub(super) fn new(last: Index) -> Self {
         let end = Mark { index: last, total: 0 };
-        Self { marks: VecDeque::from([end]), end, spacing_bytes: SPACING_BYTES }
+        Self { marks: VecDeque::from([end]), end, spacing_bytes: 1 }
     }
 
     /// Only differences matter.
@@ -57,9 +56,25 @@ impl Sizes {
             self.marks.push_back(self.end);
         }
         if MARKS_MAX < self.marks.len() {
+            self.thin_out();
+        }
+    }
+
+    /// Lets go of marks until half as many are left as there may be, as evenly spread as possible.
+    fn thin_out(&mut self) {
+        while MARKS_MAX / 2 < self.marks.len() {
             self.spacing_bytes = self.spacing_bytes.saturating_mul(2);
-            let marks = std::mem::take(&mut self.marks);
-            self.marks = marks.into_iter().step_by(2).collect();
+            let mut kept = self.marks[0].total;
+            let spacing_bytes = self.spacing_bytes;
+            let mut is_first = true;
+            self.marks.retain(|mark| {
+                let is_kept =
+                    std::mem::take(&mut is_first) || kept.saturating_add(spacing_bytes) <= mark.total;
+                if is_kept {
+                    kept = mark.total;
+                }
+                is_kept
+            });
         }
     }
 

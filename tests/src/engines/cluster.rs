@@ -294,6 +294,13 @@ impl Cluster {
         request
     }
 
+    /// Somebody asks node `id` to purge its log.
+    pub fn purge_log(&mut self, id: u64, upto: Index) -> RequestId {
+        let request = self.request();
+        self.step(id, Input::PurgeLog { request, upto });
+        request
+    }
+
     // ---- common beginnings
 
     /// Makes `id` the leader, with its first entry committed everywhere it can be. A leader that lives is not heard

@@ -1,7 +1,7 @@
 //! What a driver does with effects, at once or when a test says so: disks, state machines, snapshots, crashes.
 
-use openconsensus::Body;
 use openconsensus::engine::{Apply, Effects, Input, Reply, RequestId, SnapshotEffect, SnapshotId};
+use openconsensus::{AnyError, Body};
 
 use super::network::{Letter, What};
 use super::node::{Installation, Work};
@@ -96,6 +96,12 @@ impl Cluster {
         let node = self.node_mut(id);
         match effect {
             SnapshotEffect::Build { id: snapshot } => node.to_do.push_back(Work::Build(snapshot)),
+            SnapshotEffect::Send { id: snapshot, .. } if node.is_snapshot_damaged => {
+                let last = node.snapshot.as_ref().map(|image| image.applied.last_applied);
+                let now = self.now;
+                let engine = self.node_mut(id).engine.as_mut().expect("the node lives");
+                engine.step(now, Input::SnapshotUnreadable { id: snapshot, last });
+            }
             SnapshotEffect::Send { id: snapshot, peer, term } => {
                 let image =
                     Box::new(node.snapshot.clone().expect("a snapshot is sent only where there is one"));
@@ -181,7 +187,7 @@ impl Cluster {
         let meta = image.meta();
         // A later one may have been installed meanwhile.
         if node.snapshot_index() <= meta.last.index {
-            node.snapshot = Some(image);
+            node.replace_snapshot(image);
         }
         let engine = node.engine.as_mut().expect("the node lives");
         engine.step(now, Input::SnapshotBuilt { id: snapshot, meta });
@@ -197,7 +203,7 @@ impl Cluster {
         let applied = node.machine.applied.last_applied;
         assert!(applied.index <= announced.meta.last.index, "node {id} would go back from {applied}");
         node.machine = image.clone();
-        node.snapshot = Some(image);
+        node.replace_snapshot(image);
         self.oracle.state_replaced(id);
         let node = self.node_mut(id);
         let engine = node.engine.as_mut().expect("the node lives");
@@ -251,6 +257,13 @@ impl Cluster {
     pub fn fail_installing(&mut self, id: u64) {
         let installation = self.node_mut(id).installing.take().expect("a snapshot is being installed");
         self.step(id, Input::SnapshotInstalled { id: installation.id, installed: false });
+    }
+
+    /// The snapshot that is being built cannot be: its disk is full.
+    pub fn fail_building(&mut self, id: u64) {
+        let (snapshot, _) = self.node_mut(id).to_build.pop_front().expect("a snapshot is being built");
+        let error = AnyError::error("no space left on the device");
+        self.step(id, Input::SnapshotBuildFailed { id: snapshot, error });
     }
 
     /// A node loses everything that is not on its disk.

@@ -76,6 +76,10 @@ pub struct Node {
     /// What the state machine has to do, in order.
     pub to_do: VecDeque<Work>,
     pub snapshot: Option<Image>,
+    /// The snapshot on the disk cannot be read. Nobody knows before it is to be sent, or the node starts.
+    pub is_snapshot_damaged: bool,
+    /// Whatever snapshot is written to the disk is damaged.
+    pub damages_snapshots: bool,
     /// Snapshots are written out only when a test says so.
     pub is_building_slow: bool,
     /// Views of the state that are being written out, beside everything else.
@@ -103,6 +107,8 @@ impl Node {
             is_machine_slow: false,
             to_do: VecDeque::new(),
             snapshot: None,
+            is_snapshot_damaged: false,
+            damages_snapshots: false,
             is_building_slow: false,
             to_build: VecDeque::new(),
             is_installing_slow: false,
@@ -128,7 +134,9 @@ impl Node {
             self.disk.purge(applied.last_applied);
         }
         self.view = self.disk.clone();
-        let snapshot = self.snapshot.as_ref().map_or(LogId::ZERO, |image| image.applied.last_applied);
+        // The state machine is persistent, so it has what a damaged snapshot covered.
+        let sound = self.snapshot.as_ref().filter(|_| !self.is_snapshot_damaged);
+        let snapshot = sound.map_or(LogId::ZERO, |image| image.applied.last_applied);
         let recovered = self.disk.recover(self.id, seed, applied, snapshot);
         self.engine = Some(Engine::new(config.clone(), recovered, now)?);
         Ok(())
@@ -147,6 +155,12 @@ impl Node {
     /// Loses the state too, down to the snapshot: what happens to a state machine in memory.
     pub fn lose_state(&mut self) {
         self.machine = self.snapshot.clone().unwrap_or_default();
+    }
+
+    /// The current snapshot is this one from now on.
+    pub fn replace_snapshot(&mut self, image: Image) {
+        self.snapshot = Some(image);
+        self.is_snapshot_damaged = self.damages_snapshots;
     }
 
     /// What the current snapshot contains, which is as durable as the log.

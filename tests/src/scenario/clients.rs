@@ -134,4 +134,12 @@ impl Stage {
         self.ask(request, format!("compact {id}"));
         Ok(())
     }
+
+    pub(super) fn purge(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.living(words)?;
+        let upto = words.number("an index")?;
+        let request = self.cluster.purge_log(id, upto);
+        self.ask(request, format!("purge {id} to {upto}"));
+        Ok(())
+    }
 }

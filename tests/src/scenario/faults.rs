@@ -117,9 +117,16 @@ impl Stage {
                 format!("node {id} is installing nothing"),
                 format!("`slow {id} installing` keeps a snapshot that arrives from being installed"),
             ),
-            Component::Machine | Component::Building => {
-                wrong("only a disk or an installation can fail", words.usage())
+            Component::Building if !self.cluster.node(id).to_build.is_empty() => {
+                self.print(0, format!("{id}: building fails"));
+                self.cluster.fail_building(id);
+                Ok(())
             }
+            Component::Building => wrong(
+                format!("node {id} is building nothing"),
+                format!("`slow {id} building` keeps a snapshot from being built"),
+            ),
+            Component::Machine => wrong("a state machine cannot fail and the node go on", words.usage()),
         }
     }
 
@@ -131,6 +138,12 @@ impl Stage {
         };
         if !["nothing", "state", "everything"].contains(&lost) {
             return wrong(format!("`{lost}` cannot be lost"), words.usage());
+        }
+        if lost == "state" && self.cluster.node(id).is_snapshot_damaged {
+            return wrong(
+                format!("the snapshot of node {id} is damaged"),
+                "a node without state and snapshot does not start",
+            );
         }
         if words.take("within") {
             for word in ["a", "write", "behind"] {
@@ -166,6 +179,17 @@ impl Stage {
             other => return wrong(format!("`{other}` is no part of a write"), words.usage()),
         };
         node.disk.carry_out(&done);
+        Ok(())
+    }
+
+    pub(super) fn damage(&mut self, words: &mut Words<'_>) -> Result<()> {
+        let id = self.existing(words.number("a node")?)?;
+        let Some(snapshot) = &self.cluster.node(id).snapshot else {
+            return wrong(format!("node {id} has no snapshot"), format!("`compact {id}` before"));
+        };
+        let last = super::show::id(snapshot.applied.last_applied);
+        self.print(0, format!("{id}: its snapshot of {last} is damaged on the disk"));
+        self.cluster.node_mut(id).is_snapshot_damaged = true;
         Ok(())
     }
 

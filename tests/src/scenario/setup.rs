@@ -283,12 +283,10 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<()> {
     match key {
         "pre_vote" => config.pre_vote = switch(key, value)?,
         "check_quorum" => config.check_quorum = switch(key, value)?,
-        "snapshot_after_entries" if value == "none" => config.snapshot_after_entries = None,
-        "snapshot_after_entries" => config.snapshot_after_entries = Some(number(value, "a number")?),
-        "lease_clock_drift_ppm_max" if value == "none" => config.lease_clock_drift_ppm_max = None,
-        "lease_clock_drift_ppm_max" => {
-            config.lease_clock_drift_ppm_max = Some(number(value, "a number")?);
-        }
+        "snapshot_after_entries" => config.snapshot_after_entries = number_or_none(value)?,
+        "snapshot_after_bytes" => config.snapshot_after_bytes = number_or_none(value)?,
+        "snapshot_after_ms" => config.snapshot_after_ms = number_or_none(value)?,
+        "lease_clock_drift_ppm_max" => config.lease_clock_drift_ppm_max = number_or_none(value)?,
         "election_timeout_ms" => {
             let Some((min, max)) = value.split_once("..") else {
                 return wrong(format!("`{value}` is no range"), "`election_timeout_ms=150..300`");
@@ -301,8 +299,8 @@ fn set(config: &mut Config, key: &str, value: &str) -> Result<()> {
                 return wrong(
                     format!("`{key}` is not a setting of a script"),
                     format!(
-                        "settings are pre_vote, check_quorum, snapshot_after_entries, lease_clock_drift_ppm_max, \
-                         election_timeout_ms, {}",
+                        "settings are pre_vote, check_quorum, snapshot_after_entries, snapshot_after_bytes, \
+                         snapshot_after_ms, lease_clock_drift_ppm_max, election_timeout_ms, {}",
                         NUMBERS.join(", ")
                     ),
                 );
@@ -326,7 +324,9 @@ const NUMBERS: &[&str] = &[
     "apply_entries_max",
     "apply_bytes_max",
     "log_keep_entries",
+    "log_keep_bytes",
     "log_hold_entries_max",
+    "snapshot_jitter_percent",
     "promotion_lag_entries_max",
     "transfer_timeout_ms",
     "read_timeout_ms",
@@ -345,12 +345,18 @@ fn place_of<'a>(config: &'a mut Config, key: &str) -> Option<&'a mut u64> {
         "apply_entries_max" => &mut config.apply_entries_max,
         "apply_bytes_max" => &mut config.apply_bytes_max,
         "log_keep_entries" => &mut config.log_keep_entries,
+        "log_keep_bytes" => &mut config.log_keep_bytes,
+        "snapshot_jitter_percent" => &mut config.snapshot_jitter_percent,
         "log_hold_entries_max" => &mut config.log_hold_entries_max,
         "promotion_lag_entries_max" => &mut config.promotion_lag_entries_max,
         "transfer_timeout_ms" => &mut config.transfer_timeout_ms,
         "read_timeout_ms" => &mut config.read_timeout_ms,
         _ => return None,
     })
+}
+
+fn number_or_none(value: &str) -> Result<Option<u64>> {
+    if value == "none" { Ok(None) } else { number(value, "a number or none").map(Some) }
 }
 
 fn switch(key: &str, value: &str) -> Result<bool> {

@@ -253,6 +253,8 @@ pub(super) fn reply(reply: &Reply<Test>) -> String {
             format!("built to {} with {}", id(meta.last), membership(&meta.membership.membership))
         }
         Reply::SnapshotFailed(error) => format!("failed: {error}"),
+        Reply::LogPurged { upto } => format!("purged to {}", id(*upto)),
+        Reply::PurgeFailed(error) => format!("refused: {error}"),
         Reply::InstallFinished(response) => format!("{response:?}"),
         other => format!("{other:?}"),
     };

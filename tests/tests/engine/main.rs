@@ -13,3 +13,4 @@ mod removals;
 mod scenarios;
 mod simulation;
 mod transfers;
+mod snapshots;

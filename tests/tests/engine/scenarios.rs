@@ -118,6 +118,7 @@ scripts! {
     progress_a_snapshot_that_fails_is_sent_again_later
     progress_an_acknowledgement_ends_a_snapshot
     progress_heartbeats_find_lost_appends
+    purge_by_hand
     read_at_a_follower
     read_at_a_follower_is_asked_for_again
     read_at_a_leader_that_is_deposed_meanwhile
@@ -135,6 +136,8 @@ scripts! {
     snapshot_and_appends_at_the_same_time
     snapshot_brings_a_new_member_its_membership
     snapshot_builds_beside_everything_else
+    snapshot_by_age
+    snapshot_by_bytes
     snapshot_for_a_follower_whose_log_conflicts
     snapshot_for_a_follower_whose_log_goes_on
     snapshot_for_a_follower_whose_log_is_shorter
@@ -146,9 +149,12 @@ scripts! {
     snapshot_of_a_deposed_leader_is_refused
     snapshot_older_than_what_is_there_is_not_installed
     snapshot_purges_at_the_edges
+    snapshot_that_cannot_be_built
     snapshot_that_cannot_be_installed
     snapshot_that_comes_twice_takes_nothing_back
     snapshot_that_fails_when_the_log_has_come
+    snapshot_that_is_damaged_is_replaced_after_a_restart
+    snapshot_that_is_damaged_on_the_disk
     snapshot_whose_receiver_crashes_behind_the_installation
     snapshot_whose_receiver_crashes_while_it_installs
     snapshot_whose_sender_crashes
