@@ -24,6 +24,7 @@ mod planner;
 mod requests;
 mod run;
 mod sabotage;
+mod snapshots;
 mod story;
 mod suspend;
 mod trace;

@@ -12,9 +12,8 @@ use super::backoff::Backoff;
 use super::effects::{LogReadId, SnapshotId};
 use super::{Fingerprint, millis};
 
-/// The longest wait before a snapshot is sent again, unless the shortest is longer.
-const SNAPSHOT_RETRY_MS_MAX: u64 = 10_000;
-const SNAPSHOT_DOUBLINGS_MAX: u32 = 10;
+/// The longest wait before a snapshot is sent again is this power of two of the shortest.
+const SNAPSHOT_DOUBLINGS_MAX: u32 = 4;
 
 /// What the leader knows of a peer, and how it sends to it.
 ///
@@ -276,9 +275,8 @@ impl Progress {
 
     /// A snapshot did not arrive, or was refused: the next one waits for `retry_ms`, doubled with each further failure.
     pub(super) fn snapshot_failed(&mut self, now: Instant, retry_ms: u64) {
-        let wait_ms = (retry_ms << self.snapshot_failures).min(SNAPSHOT_RETRY_MS_MAX.max(retry_ms));
+        self.snapshot_not_before = Some(now + millis(retry_ms << self.snapshot_failures));
         self.snapshot_failures = (self.snapshot_failures + 1).min(SNAPSHOT_DOUBLINGS_MAX);
-        self.snapshot_not_before = Some(now + millis(wait_ms));
         self.probe();
     }
 

@@ -141,6 +141,14 @@ impl Oracle {
         {
             promised.acknowledged = node.view.id_at(from - 1).unwrap_or_default();
         }
+        if let Some(upto) = write.purge {
+            assert!(
+                upto.index <= node.snapshot_index(),
+                "node {} purges its log up to {upto}, but its snapshot goes up to {} only",
+                node.id,
+                node.snapshot_index()
+            );
+        }
         if !write.append.is_empty() {
             self.saw_entries(&node.view, write.append.range().start);
         }

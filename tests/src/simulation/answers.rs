@@ -41,6 +41,7 @@ enum Asked {
         target: Option<u64>,
     },
     Snapshot,
+    Purge,
     Initialize,
     ForgetLeader,
 }
@@ -150,6 +151,10 @@ impl Answers {
         self.ask(node, Asked::Snapshot)
     }
 
+    pub(super) fn purge_log(&mut self, node: u64) -> RequestId {
+        self.ask(node, Asked::Purge)
+    }
+
     pub(super) fn initialize(&mut self, node: u64) -> RequestId {
         self.ask(node, Asked::Initialize)
     }
@@ -214,7 +219,8 @@ impl Answers {
                 let last = meta.last;
                 assert_eq!(oracle.committed_at(last.index), Some(last), "a snapshot ends with {last}");
             }
-            (Asked::Snapshot, Reply::SnapshotFailed(_))
+            (Asked::Purge, Reply::LogPurged { .. } | Reply::PurgeFailed(_))
+            | (Asked::Snapshot, Reply::SnapshotFailed(_))
             | (Asked::Initialize, Reply::Initialized | Reply::InitializeFailed(_)) => {}
             (Asked::ForgetLeader, Reply::LeaderForgotten) => coverage.add(Count::LeadersForgotten),
             (Asked::ForgetLeader, Reply::ForgetLeaderFailed(_)) => coverage.add(Count::LeadersKept),
@@ -329,6 +335,7 @@ impl Answers {
                 Asked::Change
                 | Asked::Transfer { .. }
                 | Asked::Snapshot
+                | Asked::Purge
                 | Asked::Initialize
                 | Asked::ForgetLeader => {}
             }

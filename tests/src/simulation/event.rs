@@ -36,8 +36,10 @@ pub(super) enum Happening {
     FailDisk { node: u64, writes: usize, parts: usize },
     /// The state machine does its next piece of work; of entries, so many.
     Work { node: u64, entries: u64 },
-    /// A snapshot that was being written out is durable.
-    FinishBuilding { node: u64 },
+    /// A snapshot that was being written out is durable, or cannot be written.
+    FinishBuilding { node: u64, succeeds: bool },
+    /// The snapshot on the disk of a node cannot be read any more, or can be read again.
+    DamageSnapshot { node: u64, is_damaged: bool },
     /// The installation of a snapshot ends.
     FinishInstalling { node: u64, succeeds: bool },
     /// Old entries have been read for a peer.
@@ -73,6 +75,8 @@ pub(super) enum Happening {
     Transfer { node: u64, target: Option<u64> },
     /// Somebody asks for a snapshot.
     BuildSnapshot { node: u64 },
+    /// Somebody asks for the log to be purged.
+    PurgeLog { node: u64, upto: u64 },
     /// Somebody asks the node to campaign.
     Campaign { node: u64 },
     /// Somebody wants the node to start no elections, or to start them again.
@@ -151,7 +155,8 @@ impl Happening {
             | Self::FinishWrites { node, .. }
             | Self::FailDisk { node, .. }
             | Self::Work { node, .. }
-            | Self::FinishBuilding { node }
+            | Self::FinishBuilding { node, .. }
+            | Self::DamageSnapshot { node, .. }
             | Self::FinishInstalling { node, .. }
             | Self::FinishReading { node }
             | Self::SendSnapshot { node }
@@ -166,6 +171,7 @@ impl Happening {
             | Self::Change { node, .. }
             | Self::Transfer { node, .. }
             | Self::BuildSnapshot { node }
+            | Self::PurgeLog { node, .. }
             | Self::Campaign { node }
             | Self::PauseElections { node, .. }
             | Self::PauseHeartbeats { node, .. }
@@ -202,7 +208,13 @@ impl fmt::Display for Happening {
             Self::Work { node, entries } => {
                 write!(f, "n{node}: the state machine works (up to {entries} entries)")
             }
-            Self::FinishBuilding { node } => write!(f, "n{node}: a snapshot is built"),
+            Self::FinishBuilding { node, succeeds: true } => write!(f, "n{node}: a snapshot is built"),
+            Self::FinishBuilding { node, succeeds: false } => {
+                write!(f, "n{node}: a snapshot cannot be built")
+            }
+            Self::DamageSnapshot { node, is_damaged } => {
+                write!(f, "n{node}: the snapshot on its disk is damaged: {is_damaged}")
+            }
             Self::FinishInstalling { node, succeeds: true } => write!(f, "n{node}: a snapshot is installed"),
             Self::FinishInstalling { node, succeeds: false } => {
                 write!(f, "n{node}: the stream of a snapshot breaks off")
@@ -232,6 +244,7 @@ impl fmt::Display for Happening {
             Self::Transfer { node, target: Some(target) } => write!(f, "n{node}: transfer to n{target}"),
             Self::Transfer { node, target: None } => write!(f, "n{node}: transfer to anybody"),
             Self::BuildSnapshot { node } => write!(f, "n{node}: build a snapshot"),
+            Self::PurgeLog { node, upto } => write!(f, "n{node}: purge the log to {upto}"),
             Self::Campaign { node } => write!(f, "n{node}: campaign"),
             Self::PauseElections { node, paused } => write!(f, "n{node}: elections paused: {paused}"),
             Self::PauseHeartbeats { node, paused } => write!(f, "n{node}: heartbeats paused: {paused}"),

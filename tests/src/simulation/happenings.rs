@@ -1,7 +1,7 @@
 //! What disks, state machines, crashes and the network do to the nodes of a world.
 
 use openconsensus::engine::{Apply, Input, LogWrite, SnapshotId};
-use openconsensus::{Body, Index, InstallSnapshot, LogId, Message};
+use openconsensus::{Body, Index, LogId, Message};
 
 use super::coverage::Count;
 use super::letters::{Flying, Kind, Name};
@@ -77,7 +77,8 @@ impl World {
         // Whoever was sending a snapshot here sees the connection end.
         let arrivals = std::mem::take(&mut node.arrivals);
         node.crash();
-        if forgets {
+        // With neither state nor snapshot it would not start again.
+        if forgets && !node.is_snapshot_damaged {
             self.coverage.add(Count::StatesForgotten);
             node.lose_state();
         }
@@ -161,17 +162,6 @@ impl World {
         self.step(id, Input::Applied { last }, waits);
     }
 
-    pub(super) fn finish_building(&mut self, id: u64, waits: bool) {
-        let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_alive()) else { return };
-        let Some((snapshot, image)) = node.to_build.pop_front() else { return };
-        let meta = image.meta();
-        // A later one may have been installed meanwhile.
-        if node.snapshot_index() < meta.last.index {
-            node.snapshot = Some(image);
-        }
-        self.step(id, Input::SnapshotBuilt { id: snapshot, meta }, waits);
-    }
-
     pub(super) fn finish_installing(&mut self, id: u64, succeeds: bool, waits: bool) {
         let Some(node) = self.nodes.get_mut(&id).filter(|node| node.is_alive()) else { return };
         let Some(Installation { id: snapshot, request, announced }) = node.installing.take() else { return };
@@ -186,22 +176,13 @@ impl World {
             let last = announced.meta.last;
             assert!(applied.index <= last.index, "node {id} would go back from {applied} to {last}");
             node.machine = image.clone();
-            node.snapshot = Some(image);
+            node.replace_snapshot(image);
             self.oracle.state_replaced(id);
             self.answers.on_installed(id, last.index, &mut self.coverage);
         } else {
             self.coverage.add(Count::SnapshotsBroken);
         }
         self.step(id, Input::SnapshotInstalled { id: snapshot, installed: succeeds }, waits);
-    }
-
-    /// A driver opens the current snapshot when it begins to send it: it may be a later one by then.
-    pub(super) fn send_snapshot(&mut self, id: u64) {
-        let Some(node) = self.nodes.get(&id).filter(|node| node.is_alive()) else { return };
-        let Some((snapshot, peer, term)) = self.sides[id as usize].to_send.pop_front() else { return };
-        let image = Box::new(node.snapshot.clone().expect("a snapshot is sent only where there is one"));
-        let request = InstallSnapshot { term, leader: id, meta: image.meta() };
-        self.letters.push(id, peer, What::Snapshot { id: snapshot, request, image }, self.now_us);
     }
 
     /// Nobody wants this snapshot any more: it is not sent, and an installation that has not begun does not begin.

@@ -107,7 +107,15 @@ impl Search<'_> {
                     Happening::SetClock { .. } | Happening::Suspend { .. } | Happening::Unreachable { .. }
                 )
             },
-            |what| matches!(what, Happening::BuildSnapshot { .. } | Happening::FinishBuilding { .. }),
+            |what| {
+                matches!(
+                    what,
+                    Happening::BuildSnapshot { .. }
+                        | Happening::FinishBuilding { .. }
+                        | Happening::DamageSnapshot { .. }
+                        | Happening::PurgeLog { .. }
+                )
+            },
             |what| matches!(what, Happening::Cut { .. } | Happening::Mend { .. } | Happening::MendAll),
             |what| {
                 matches!(

@@ -78,6 +78,10 @@ impl Plan {
         let own = &mut Rng::with_seed(seed ^ 0x1EA5_E000);
         config.lease_clock_drift_ppm_max =
             one_of(own, &[None, None, None, Some(1_000), Some(50_000), Some(500_000)]);
+        config.snapshot_after_bytes = one_of(own, &[None, None, Some(1_000), Some(6_000)]);
+        config.snapshot_after_ms = one_of(own, &[None, None, Some(50), Some(1_000)]);
+        config.snapshot_jitter_percent = one_of(own, &[0, 10, 50]);
+        config.log_keep_bytes = one_of(own, &[u64::MAX, 0, 500]);
         let is_steady = own.u64(0..4) == 0;
         let is_about_leases = config.lease_clock_drift_ppm_max.is_some() && own.bool();
         let election_us = 1000 * config.election_timeout_ms_max;

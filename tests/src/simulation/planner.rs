@@ -93,7 +93,10 @@ impl Planner {
                 rate_ppm: super::clock::RIGHT_PPM,
                 jump_us: 0,
             });
+            planner.at_once.push_back(Happening::DamageSnapshot { node: id, is_damaged: false });
             planner.at_once.push_back(Happening::Restart { node: id });
+            // What has failed again and again would wait for longer than calm lasts.
+            planner.at_once.push_back(Happening::BuildSnapshot { node: id });
             planner.at_once.push_back(Happening::PauseElections { node: id, paused: false });
             planner.at_once.push_back(Happening::PauseHeartbeats { node: id, paused: false });
         }
@@ -152,6 +155,7 @@ impl Planner {
             | Happening::Change { .. }
             | Happening::Transfer { .. }
             | Happening::BuildSnapshot { .. }
+            | Happening::PurgeLog { .. }
             | Happening::Campaign { .. }
             | Happening::PauseElections { .. }
             | Happening::PauseHeartbeats { .. }
@@ -160,6 +164,7 @@ impl Planner {
             Happening::Lose { .. }
             | Happening::FailDisk { .. }
             | Happening::SendSnapshot { .. }
+            | Happening::DamageSnapshot { .. }
             | Happening::TakeEffects { .. }
             | Happening::Crash { .. }
             | Happening::Restart { .. }
@@ -209,7 +214,8 @@ impl Planner {
             }
             Due::Building(node) => {
                 self.listed[node as usize].building = false;
-                Some(Happening::FinishBuilding { node })
+                let succeeds = self.is_calm || !self.percent(self.plan.break_percent);
+                Some(Happening::FinishBuilding { node, succeeds })
             }
             Due::Installing(node) => {
                 self.listed[node as usize].installing = false;

@@ -55,17 +55,29 @@ impl Planner {
         self.push(delay, Due::Admin);
         let node = self.leader_or_any(world, 90);
         match self.rng.u64(0..100) {
-            0..65 => self.change(node, world),
-            65..80 => {
+            0..62 => self.change(node, world),
+            62..76 => {
                 let target = self.percent(70).then(|| self.any());
                 let node = if self.percent(40) { self.any() } else { node };
                 Some(Happening::Transfer { node, target })
             }
-            80..88 => Some(Happening::BuildSnapshot { node: self.any() }),
+            76..80 => Some(Happening::BuildSnapshot { node: self.any() }),
+            80..84 => Some(self.purge_log(world)),
+            84..88 => {
+                let node = self.leader_or_any(world, 70);
+                Some(Happening::DamageSnapshot { node, is_damaged: true })
+            }
             88..91 => Some(Happening::Campaign { node: self.any() }),
             91..94 => Some(self.pause_or_forget(node)),
             _ => Some(Happening::Unreachable { node, peer: self.any() }),
         }
+    }
+
+    /// Somewhere around the snapshot of a node, mostly of the leader: some of it is refused.
+    fn purge_log(&mut self, world: &World) -> Happening {
+        let node = self.leader_or_any(world, 60);
+        let (purged, snapshot) = (world.nodes[&node].view.purged.index, world.nodes[&node].snapshot_index());
+        Happening::PurgeLog { node, upto: self.rng.u64(purged..=snapshot.max(purged) + 2) }
     }
 
     /// What an operator may do to elections. More pauses end than begin, so that there are elections to look at.

@@ -107,6 +107,8 @@ impl Coverage {
         self.add_many(Count::ElectionsWon, counters.elections_won);
         self.add_many(Count::Truncations, counters.truncations);
         self.add_many(Count::SnapshotsBuilt, counters.snapshots_built);
+        self.add_many(Count::BuildsFailed, counters.snapshots_failed);
+        self.add_many(Count::SnapshotsDamaged, counters.snapshots_damaged);
         self.add_many(Count::SnapshotsInstalled, counters.snapshots_installed);
         self.add_many(Count::SnapshotsSent, counters.snapshots_sent);
         self.add_many(Count::CatchUpReads, counters.catch_up_reads);

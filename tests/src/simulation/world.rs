@@ -141,7 +141,8 @@ impl World {
             Happening::FinishWrites { node, count } => self.finish_writes(node, count, waits),
             Happening::FailDisk { node, writes, parts } => self.fail_disk(node, writes, parts),
             Happening::Work { node, entries } => self.work(node, entries, waits),
-            Happening::FinishBuilding { node } => self.finish_building(node, waits),
+            Happening::FinishBuilding { node, succeeds } => self.finish_building(node, succeeds, waits),
+            Happening::DamageSnapshot { node, is_damaged } => self.damage_snapshot(node, is_damaged),
             Happening::FinishInstalling { node, succeeds } => self.finish_installing(node, succeeds, waits),
             Happening::FinishReading { node } => self.finish_reading(node, waits),
             Happening::SendSnapshot { node } => self.send_snapshot(node),
@@ -159,6 +160,7 @@ impl World {
             | Happening::Change { .. }
             | Happening::Transfer { .. }
             | Happening::BuildSnapshot { .. }
+            | Happening::PurgeLog { .. }
             | Happening::Campaign { .. }
             | Happening::PauseElections { .. }
             | Happening::PauseHeartbeats { .. }
@@ -196,6 +198,7 @@ impl World {
             Happening::BuildSnapshot { node } => {
                 Input::BuildSnapshot { request: answers.build_snapshot(node) }
             }
+            Happening::PurgeLog { node, upto } => Input::PurgeLog { request: answers.purge_log(node), upto },
             Happening::Campaign { .. } => {
                 self.coverage.add(Count::CampaignsAsked);
                 Input::Campaign
@@ -310,6 +313,7 @@ impl World {
             self.letters.push(id, arrival.from, what, self.now_us);
             return;
         }
+        self.check_storage_reply(id, reply);
         if self.trace.is_some() {
             self.show(Sight::On { node: id, text: format!("answers request {}: {reply:?}", request.0) });
         }
@@ -326,7 +330,10 @@ impl World {
         let node = self.nodes.get_mut(&id).expect("the node lives");
         let side = &mut self.sides[id as usize];
         match effect {
-            SnapshotEffect::Build { id: snapshot } => node.to_do.push_back(Work::Build(snapshot)),
+            SnapshotEffect::Build { id: snapshot } => {
+                node.to_do.push_back(Work::Build(snapshot));
+                self.count_build(id);
+            }
             SnapshotEffect::Send { id: snapshot, peer, term } => {
                 side.to_send.push_back((snapshot, peer, term))
             }

@@ -12,5 +12,5 @@ mod paper_snapshots;
 mod removals;
 mod scenarios;
 mod simulation;
-mod transfers;
 mod snapshots;
+mod transfers;
