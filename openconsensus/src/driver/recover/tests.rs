@@ -2,7 +2,7 @@
 
 use futures::executor::block_on;
 
-use super::super::fakes::{FakeLog, FakeStateMachine, entries};
+use super::super::fakes::{FakeLog, FakeStateMachine, SnapshotFault, entries};
 use super::*;
 use crate::entry::Entry;
 use crate::membership::Membership;
@@ -214,4 +214,53 @@ fn a_reader_that_contradicts_the_last_entry_is_refused() {
     log.with(|state| state.hard_state.term = 5);
     let text = refusal(&log, &FakeStateMachine::default());
     assert!(text.contains("said to end with 6(t5), but its reader finds 6(t4)"), "{text}");
+}
+
+fn with_damaged_snapshot(applied: LogId, snapshot: LogId, fault: SnapshotFault) -> FakeStateMachine {
+    let state_machine = state_machine(applied, Some(snapshot));
+    state_machine.with(|state| {
+        state.snapshot_fault = Some(fault);
+    });
+    state_machine
+}
+
+/// A node of which nothing but a file for others was damaged was taken out of its cluster.
+#[test]
+fn a_damaged_snapshot_is_no_loss_where_the_state_has_all_of_it() {
+    for fault in [SnapshotFault::Open, SnapshotFault::Read] {
+        let log = purged(log(), at(1, 2));
+        let recovered = try_recover(&log, &with_damaged_snapshot(at(3, 5), at(1, 3), fault)).unwrap();
+        assert_eq!(recovered.applied.last_applied, at(3, 5));
+        // What could only be opened is found to be damaged when it is sent.
+        let found = if fault == SnapshotFault::Open { LogId::ZERO } else { at(1, 3) };
+        assert_eq!(recovered.snapshot, found);
+    }
+}
+
+#[test]
+fn a_volatile_state_begins_with_the_log_where_that_has_all_that_a_damaged_snapshot_covered() {
+    let state_machine = with_damaged_snapshot(LogId::ZERO, at(3, 5), SnapshotFault::Read);
+    let recovered = try_recover(&log(), &state_machine).unwrap();
+    assert_eq!((recovered.applied.last_applied, recovered.snapshot), (LogId::ZERO, LogId::ZERO));
+}
+
+/// A node whose only copy of the state was damaged began anew with nothing, and voted for others that had nothing.
+#[test]
+fn a_node_that_has_lost_something_with_its_snapshot_does_not_start() {
+    let cases = [
+        // The log begins behind it.
+        (purged(log(), at(1, 2)), LogId::ZERO, at(1, 3), SnapshotFault::Read),
+        // It was installed just before a crash, and the log ends before it, or has something else in its place.
+        (log(), LogId::ZERO, at(4, 9), SnapshotFault::Read),
+        (log(), at(1, 3), at(4, 9), SnapshotFault::Read),
+        (log(), LogId::ZERO, at(4, 5), SnapshotFault::Read),
+        // Nobody knows what it covered.
+        (log(), LogId::ZERO, at(3, 5), SnapshotFault::Open),
+        (purged(log(), at(3, 4)), at(1, 3), at(3, 5), SnapshotFault::Open),
+    ];
+    for (log, applied, snapshot, fault) in cases {
+        let text = refusal(&log, &with_damaged_snapshot(applied, snapshot, fault));
+        assert!(text.contains("the snapshot file is damaged"), "{text}");
+        assert!(log.calls().is_empty(), "{:?}", log.calls());
+    }
 }
