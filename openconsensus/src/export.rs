@@ -21,7 +21,7 @@ use metrics_facade::{Key, Label, Level, Metadata, with_recorder};
 use crate::membership::Membership;
 use crate::metrics::{
     ApplyTimes, Counters, DiskTimes, Histogram, Histograms, MessageCounters, PeerMetrics, ProgressName,
-    RaftMetrics, ReadTimes, RoleName, Standing, WriteTimes,
+    QueueMetrics, RaftMetrics, ReadTimes, RoleName, Standing, WriteTimes,
 };
 use crate::raft::Raft;
 use crate::runtime::MaybeSend;
@@ -104,6 +104,7 @@ impl MetricsExporter {
             heartbeats_paused,
             disk_stalled,
             tail_bytes,
+            queues,
             counters,
             histograms,
             fatal,
@@ -147,6 +148,7 @@ impl MetricsExporter {
         }
         out.members(&membership.membership);
         self.peers(&out, peers.iter().map(|(id, peer)| (id.to_string(), peer)));
+        out.queues(queues);
         out.counters(counters);
         out.histograms(histograms);
     }
@@ -172,8 +174,7 @@ impl MetricsExporter {
 
 const ROLES: [RoleName; 4] =
     [RoleName::Follower, RoleName::PreCandidate, RoleName::Candidate, RoleName::Leader];
-const STANDINGS: [Standing; 4] =
-    [Standing::Voter, Standing::Learner, Standing::Removed, Standing::Outsider];
+const STANDINGS: [Standing; 4] = [Standing::Voter, Standing::Learner, Standing::Removed, Standing::Outsider];
 const PROGRESS: [ProgressName; 3] = [ProgressName::Probe, ProgressName::Replicate, ProgressName::Snapshot];
 
 /// Where nothing can be said a gauge is not a number.
@@ -214,7 +215,13 @@ impl Out<'_> {
     }
 
     /// One of several: 1 for that one, 0 for all others.
-    fn choice<T: PartialEq + ToString>(&self, name: &'static str, label: &'static str, all: &[T], chosen: &T) {
+    fn choice<T: PartialEq + ToString>(
+        &self,
+        name: &'static str,
+        label: &'static str,
+        all: &[T],
+        chosen: &T,
+    ) {
         for one in all {
             self.gauge(name, &[(label, &one.to_string())], flag(one == chosen));
         }
@@ -268,6 +275,39 @@ impl Out<'_> {
         };
         for (name, value) in gauges {
             self.gauge(name, &[("peer", id)], value);
+        }
+    }
+
+    fn queues(&self, queues: &QueueMetrics) {
+        let QueueMetrics {
+            admitted_bytes,
+            writers_waiting,
+            uncommitted_bytes,
+            received_bytes,
+            received_urgent_bytes,
+            apply_backlog_bytes,
+            reads_under_way,
+            readers_waiting,
+            requests_under_way,
+        } = *queues;
+        let bytes = [
+            ("admitted", admitted_bytes),
+            ("uncommitted", uncommitted_bytes),
+            ("received", received_bytes),
+            ("received_urgent", received_urgent_bytes),
+            ("apply", apply_backlog_bytes),
+        ];
+        for (queue, bytes) in bytes {
+            self.gauge("openconsensus_queue_bytes", &[("queue", queue)], bytes as f64);
+        }
+        let lengths = [
+            ("writers", writers_waiting),
+            ("reads", reads_under_way),
+            ("readers", readers_waiting),
+            ("requests", requests_under_way),
+        ];
+        for (queue, length) in lengths {
+            self.gauge("openconsensus_queue_length", &[("queue", queue)], length as f64);
         }
     }
 

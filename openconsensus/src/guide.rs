@@ -13,6 +13,7 @@
 //! | [Errors](errors) | any other call returned an error: what it means, and what to do |
 //! | [Failures](failures) | you want to know what happens when a disk, a network, a clock or an operator fails |
 //! | [Observing](observing) | you set up a dashboard and its alarms |
+//! | [Names](names) | you look for the name of a span, an event or a series |
 //! | [Embedding the engine](embedding) | you have an event loop of your own, or know the interface of etcd/raft |
 //! | [Testing your own parts](testing) | you have written one of the parts above |
 //!
@@ -56,6 +57,9 @@ pub mod failures {}
 
 #[cfg_attr(not(doctest), doc = include_str!("../guide/observing.md"))]
 pub mod observing {}
+
+#[cfg_attr(not(doctest), doc = include_str!("../guide/names.md"))]
+pub mod names {}
 
 #[cfg_attr(not(doctest), doc = include_str!("../guide/embedding.md"))]
 pub mod embedding {}

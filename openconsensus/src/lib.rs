@@ -42,6 +42,7 @@
 //! # Features
 //!
 //! - `tokio`: `TokioRuntime`. Without it the crate depends on no runtime; implement [`AsyncRuntime`] for another.
+//! - `metrics`: the module `export`, which records all that a node shows through the facade of the crate `metrics`.
 //! - `serde`: `Serialize` and `Deserialize` for everything that is stored or sent.
 //! - `single-threaded`: nothing needs to be `Send` or `Sync`; a node lives on one thread.
 
@@ -54,6 +55,8 @@ pub mod engine;
 mod entries;
 mod entry;
 mod error;
+#[cfg(feature = "metrics")]
+pub mod export;
 pub mod guide;
 mod leadership;
 mod membership;

@@ -164,7 +164,13 @@ fn the_documentation_lists_the_series_as_they_are() {
         .iter()
         .map(|series| {
             let labels: Vec<_> = series.labels.iter().map(|label| format!("`{label}`")).collect();
-            format!("| `{}` | {} | {} | {} |\n", series.name, series.kind.name(), labels.join(", "), series.help)
+            format!(
+                "| `{}` | {} | {} | {} |\n",
+                series.name,
+                series.kind.name(),
+                labels.join(", "),
+                series.help
+            )
         })
         .collect();
     let text = include_str!("../../guide/names.md");

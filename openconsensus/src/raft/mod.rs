@@ -84,6 +84,11 @@ impl<C: TypeConfig> Raft<C> {
         Ok(Self { node: Arc::new(NodeHandle { shared }) })
     }
 
+    #[cfg(feature = "metrics")]
+    pub(crate) fn clock(&self) -> Arc<dyn driver::Clock> {
+        self.shared().clock.clone()
+    }
+
     fn shared(&self) -> &Arc<Shared<C>> {
         &self.node.shared
     }

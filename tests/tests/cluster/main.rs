@@ -6,6 +6,7 @@ mod failover;
 mod limits;
 mod membership;
 mod membership_refused;
+mod names;
 mod partition;
 mod reads;
 mod replication;
