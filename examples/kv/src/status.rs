@@ -99,6 +99,13 @@ pub async fn run(args: StatusArgs) -> Result<Exit> {
         println!("{}", serde_json::json!(cluster));
     } else {
         println!("{}", table(&cluster).trim_fmt());
+        let leader = cluster.members.iter().find(|one| Some(one.member.id) == cluster.leader);
+        if let Some(status) = leader.and_then(|one| one.status.as_ref()) {
+            if !status.latencies.is_empty() {
+                println!("\n{}\n", latency_table(status).trim_fmt());
+            }
+            println!("{}", queue_line(status));
+        }
         for line in remarks(&cluster) {
             println!("{line}");
         }
@@ -153,6 +160,44 @@ pub fn table(cluster: &ClusterStatus) -> Table {
         table.add_row(start.into_iter().chain(rest));
     }
     table
+}
+
+/// How long things take on the leader, from which it can be seen where writes are slow.
+fn latency_table(status: &NodeStatus) -> Table {
+    let mut table = Table::new();
+    table.load_style(UNDER_HEADER);
+    let of = format!("node {} since its start", status.id);
+    table.set_header([of.as_str(), "count", "mean", "p50", "p99", "max"]);
+    for latency in &status.latencies {
+        let times = [latency.mean_ns, latency.p50_ns, latency.p99_ns, latency.max_ns].map(time);
+        table.add_row([latency.what.clone(), latency.count.to_string()].into_iter().chain(times));
+    }
+    table
+}
+
+/// What waits on the leader.
+fn queue_line(status: &NodeStatus) -> String {
+    let queues = status.queues.unwrap_or_default();
+    format!(
+        "waiting on node {}: {} admitted, {} uncommitted, {} received, {} to apply; {} writers, {} readers",
+        status.id,
+        size(queues.admitted_bytes),
+        size(queues.uncommitted_bytes),
+        size(queues.received_bytes + queues.received_urgent_bytes),
+        size(queues.apply_backlog_bytes),
+        queues.writers_waiting,
+        queues.readers_waiting + queues.reads_under_way,
+    )
+}
+
+fn time(ns: u64) -> String {
+    let (unit, name) = match ns {
+        0..1_000 => return format!("{ns} ns"),
+        1_000..1_000_000 => (1e3, "µs"),
+        1_000_000..1_000_000_000 => (1e6, "ms"),
+        _ => (1e9, "s"),
+    };
+    format!("{:.1} {name}", ns as f64 / unit)
 }
 
 /// What does not fit into the table.
@@ -220,6 +265,14 @@ mod tests {
         assert_eq!(rows[1][8], "3");
         assert_eq!(rows[2][3], "unreachable");
         assert_eq!(remarks(&cluster), ["node 3: unreachable: connection refused"]);
+    }
+
+    #[test]
+    fn times_are_told_in_the_unit_that_suits_them() {
+        assert_eq!(
+            [0, 999, 1_000, 15_360, 5_300_000, 2_000_000_000].map(time),
+            ["0 ns", "999 ns", "1.0 µs", "15.4 µs", "5.3 ms", "2.0 s"]
+        );
     }
 
     #[test]

@@ -112,9 +112,17 @@ pub const SERIES: &[Series] = &[
     ),
     gauge("openconsensus_peer_next_index", &["peer"], "The next entry that is sent to a peer"),
     gauge("openconsensus_peer_lag_entries", &["peer"], "Entries that a peer is not known to have"),
-    gauge("openconsensus_peer_lag_bytes", &["peer"], "Bytes of them; NaN when they are not all in memory"),
+    gauge(
+        "openconsensus_peer_lag_bytes",
+        &["peer"],
+        "Bytes of the entries that a peer is not known to have; NaN when they are not all in memory",
+    ),
     gauge("openconsensus_peer_inflight_appends", &["peer"], "Appends that a peer has not answered"),
-    gauge("openconsensus_peer_inflight_bytes", &["peer"], "Bytes of the entries in them"),
+    gauge(
+        "openconsensus_peer_inflight_bytes",
+        &["peer"],
+        "Bytes of the entries in appends that a peer has not answered",
+    ),
     gauge("openconsensus_peer_contact_seconds", &["peer"], "How long ago a peer has answered last"),
     counter("openconsensus_elections_started_total", &[], "Elections that this node started"),
     counter("openconsensus_elections_won_total", &[], "Elections that this node won"),
@@ -143,8 +151,16 @@ pub const SERIES: &[Series] = &[
         "Times that the clock was seen to have stopped or jumped",
     ),
     counter("openconsensus_messages_total", &["direction", "kind"], "Messages sent to peers and received"),
-    counter("openconsensus_message_entries_total", &["direction"], "Entries in them"),
-    counter("openconsensus_message_bytes_total", &["direction"], "Bytes of them, as limits count"),
+    counter(
+        "openconsensus_message_entries_total",
+        &["direction"],
+        "Entries in messages sent to peers and received",
+    ),
+    counter(
+        "openconsensus_message_bytes_total",
+        &["direction"],
+        "Bytes of messages sent to peers and received, as limits count them",
+    ),
     histogram("openconsensus_write_seconds", &["stage"], "Stages of writes while this node leads"),
     histogram(
         "openconsensus_read_seconds",

@@ -1,5 +1,6 @@
 //! `kv serve`: one node, from its files to its port and back.
 
+mod exposition;
 mod first;
 mod plan;
 mod stop;
@@ -19,6 +20,7 @@ use tonic::service::Routes;
 use crate::outcome::{Exit, Failure, Result};
 use crate::proto::kv_server::KvServer;
 use crate::service::{KvService, NodeInfo};
+use exposition::{Exposing, Exposition};
 use plan::{Origin, Plan};
 use via::Via;
 
@@ -45,12 +47,18 @@ struct Node {
     raft: Raft<Kv>,
     serving: Serving,
     address: String,
+    /// Only where it was asked for.
+    exposing: Option<Exposing>,
 }
 
 impl Node {
     async fn start(plan: &Plan) -> Result<Self> {
         // First of all the port: a second start of the same node must not get as far as its files.
         let server = GrpcServer::bind(&plan.listen).await.map_err(Failure::refused)?;
+        let exposition = match &plan.metrics {
+            Some(address) => Some(Exposition::bind(address).await?),
+            None => None,
+        };
         let address = plan.advertise.clone().unwrap_or_else(|| server.local_addr().to_string());
         let identity = Identity::new(&plan.cluster, plan.id);
         let data_dir = plan.data_dir.clone();
@@ -79,14 +87,19 @@ impl Node {
         let service = KvServer::new(KvService::new(raft.clone(), reader, network.clone(), info))
             .max_decoding_message_size(usize::try_from(request_bytes_max).unwrap_or(usize::MAX));
         let serving = server.serve(network.service(raft.clone()), Some(Routes::new(service)));
-        let node = Self { raft, serving, address };
-        match node.enter(plan).await {
+        let mut node = Self { raft, serving, address, exposing: None };
+        match node.enter(plan).await.and_then(|()| node.expose(exposition)) {
             Ok(()) => Ok(node),
             Err(failure) => {
                 node.stop().await;
                 Err(failure)
             }
         }
+    }
+
+    fn expose(&mut self, exposition: Option<Exposition>) -> Result<()> {
+        self.exposing = exposition.map(|exposition| exposition.serve(&self.raft)).transpose()?;
+        Ok(())
     }
 
     /// Becomes a member of a cluster, if that is up to this node.
@@ -180,6 +193,7 @@ fn start_failure(error: StartError) -> Failure {
 /// The one line on standard output, for people and scripts that wait for it.
 fn announce(plan: &Plan, node: &Node) -> Result<()> {
     let listen = node.serving.local_addr();
+    let metrics = node.exposing.as_ref().map(|exposing| format!("http://{}/metrics", exposing.address()));
     let line = if plan.json {
         serde_json::json!({
             "event": "ready",
@@ -187,12 +201,16 @@ fn announce(plan: &Plan, node: &Node) -> Result<()> {
             "cluster": plan.cluster,
             "listen": listen.to_string(),
             "address": node.address,
+            "metrics": metrics,
         })
         .to_string()
     } else {
         format!(
-            "ready: node {} of cluster {} at {}, listening on {listen}",
-            plan.id, plan.cluster, node.address
+            "ready: node {} of cluster {} at {}, listening on {listen}{}",
+            plan.id,
+            plan.cluster,
+            node.address,
+            metrics.map_or_else(String::new, |url| format!(", metrics at {url}"))
         )
     };
     let mut out = std::io::stdout().lock();

@@ -38,6 +38,9 @@ pub struct ServeArgs {
     /// Reach these peers here and not where the members know them: for tunnels, proxies and tests of the network
     #[arg(long, value_name = "2=HOST:PORT,...")]
     peer_via: Option<NodeList>,
+    /// Expose metrics for Prometheus at http://HOST:PORT/metrics; port 0 takes a free one
+    #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
+    metrics: Option<String>,
     /// Print the line that says that the node serves as JSON
     #[arg(long)]
     json: bool,
@@ -124,13 +127,26 @@ pub(super) struct Plan {
     pub(super) origin: Origin,
     pub(super) peer_via: NodeList,
     pub(super) config: Config,
+    pub(super) metrics: Option<String>,
     pub(super) json: bool,
 }
 
 impl Plan {
     /// Checks what can be checked without touching anything.
     pub(super) fn new(args: ServeArgs) -> Result<Self> {
-        let ServeArgs { id, listen, data_dir, cluster, advertise, init, join, peer_via, json, config } = args;
+        let ServeArgs {
+            id,
+            listen,
+            data_dir,
+            cluster,
+            advertise,
+            init,
+            join,
+            peer_via,
+            metrics,
+            json,
+            config,
+        } = args;
         let config = config.config();
         config.clone().validate().map_err(|error| Failure::usage(format!("configuration: {error}")))?;
         if cluster.is_empty() {
@@ -168,7 +184,7 @@ impl Plan {
             None => Origin::Restarts,
         };
         let peer_via = peer_via.unwrap_or_default();
-        Ok(Self { id, cluster, listen, advertise, data_dir, origin, peer_via, config, json })
+        Ok(Self { id, cluster, listen, advertise, data_dir, origin, peer_via, config, metrics, json })
     }
 }
 

@@ -3,12 +3,12 @@
 use std::fs;
 use std::path::Path;
 
-use openconsensus::RaftMetrics;
+use openconsensus::{Histograms, RaftMetrics};
 use openconsensus_memstore::kv::Kv;
 use openconsensus_network_grpc::GrpcNetwork;
 
 use super::NodeInfo;
-use crate::proto::{Counters, Member, Membership, NodeStatus, PeerError, PeerStatus};
+use crate::proto::{Counters, Latency, Member, Membership, NodeStatus, PeerError, PeerStatus, Queues};
 
 /// Puts together what is known.
 pub(super) fn node_status(
@@ -42,6 +42,10 @@ pub(super) fn node_status(
         counters: Some(counters(metrics)),
         fatal: metrics.fatal.as_ref().map(ToString::to_string),
         peer_errors: peer_errors(metrics, network),
+        latencies: latencies(metrics),
+        queues: Some(queues(metrics)),
+        quorum_contact_ms: metrics.quorum_contact_ms,
+        leader_contact_ms: metrics.leader_contact_ms,
     }
 }
 
@@ -75,8 +79,56 @@ fn peers(metrics: &RaftMetrics<Kv>) -> Vec<PeerStatus> {
             lag_entries: peer.lag_entries,
             inflight_appends: peer.inflight_appends,
             active: peer.active,
+            lag_bytes: peer.lag_bytes,
+            inflight_bytes: peer.inflight_bytes,
+            contact_ms: peer.contact_ms,
         })
         .collect()
+}
+
+fn latencies(metrics: &RaftMetrics<Kv>) -> Vec<Latency> {
+    let Histograms { writes, reads, disk, apply } = &*metrics.histograms;
+    let all = [
+        ("write.admission", &writes.admission),
+        ("write.queued", &writes.queued),
+        ("write.stable", &writes.stable),
+        ("write.committed", &writes.committed),
+        ("write.applied", &writes.applied),
+        ("write.whole", &writes.whole),
+        ("read.by_round", &reads.by_round),
+        ("read.by_lease", &reads.by_lease),
+        ("disk.save_hard_state", &disk.save_hard_state),
+        ("disk.append", &disk.append),
+        ("disk.truncate", &disk.truncate),
+        ("disk.purge", &disk.purge),
+        ("apply", &apply.call),
+    ];
+    let happened = all.into_iter().filter(|(_, histogram)| 0 < histogram.count());
+    happened
+        .map(|(what, histogram)| Latency {
+            what: what.into(),
+            count: histogram.count(),
+            mean_ns: histogram.mean(),
+            p50_ns: histogram.p50(),
+            p99_ns: histogram.p99(),
+            max_ns: histogram.max(),
+        })
+        .collect()
+}
+
+fn queues(metrics: &RaftMetrics<Kv>) -> Queues {
+    let queues = &metrics.queues;
+    Queues {
+        admitted_bytes: queues.admitted_bytes,
+        writers_waiting: queues.writers_waiting,
+        uncommitted_bytes: queues.uncommitted_bytes,
+        received_bytes: queues.received_bytes,
+        received_urgent_bytes: queues.received_urgent_bytes,
+        apply_backlog_bytes: queues.apply_backlog_bytes,
+        reads_under_way: queues.reads_under_way,
+        readers_waiting: queues.readers_waiting,
+        requests_under_way: queues.requests_under_way,
+    }
 }
 
 /// Of members only: what went wrong with a node that is none any more is of no interest.
