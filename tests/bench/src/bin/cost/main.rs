@@ -137,6 +137,7 @@ fn median(values: &mut [u64]) -> u64 {
 /// Processor and wall time of one write, in nanoseconds.
 fn round(watching: Watching, clients: u64, writes: u64) -> Result<(u64, u64), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    watching.subscribe();
     runtime.block_on(async {
         let cluster = Cluster::start().await?;
         let watched = watching.begin(&cluster)?;

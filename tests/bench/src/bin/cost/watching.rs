@@ -1,6 +1,11 @@
 //! Who watches the nodes while they work.
 
+use std::io;
+use std::time::Duration;
+
 use clap::ValueEnum;
+use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
+use tokio::task::JoinHandle;
 
 use crate::Failure;
 use crate::cluster::Cluster;
@@ -10,12 +15,19 @@ use crate::cluster::Cluster;
 pub(crate) enum Watching {
     /// Nobody.
     Nothing,
-    /// An exporter, and a subscriber of tracing at `info`.
+    /// An exporter that records all nodes and is read, and a subscriber of tracing at `info`.
     All,
 }
 
 /// Watches until it is told to end.
-pub(crate) struct Watched {}
+#[derive(Default)]
+pub(crate) struct Watched {
+    tasks: Vec<JoinHandle<()>>,
+    recorder: Option<PrometheusHandle>,
+}
+
+/// How often the exporter records, and how often it is read. More often than anybody does.
+const EXPORT_INTERVAL: Duration = Duration::from_millis(250);
 
 impl Watching {
     pub(crate) fn name(self) -> &'static str {
@@ -25,13 +37,38 @@ impl Watching {
         }
     }
 
-    pub(crate) fn begin(self, _cluster: &Cluster) -> Result<Watched, Failure> {
-        Ok(Watched {})
+    /// Before the nodes are started: what they open spans in.
+    pub(crate) fn subscribe(self) {
+        if self == Self::All {
+            tracing_subscriber::fmt().with_env_filter("info").with_writer(io::sink).init();
+        }
+    }
+
+    pub(crate) fn begin(self, cluster: &Cluster) -> Result<Watched, Failure> {
+        if self == Self::Nothing {
+            return Ok(Watched::default());
+        }
+        let recorder = PrometheusBuilder::new().install_recorder()?;
+        let exporting = cluster.nodes().map(|raft| openconsensus::export::export(raft, EXPORT_INTERVAL));
+        let mut tasks: Vec<_> = exporting.map(tokio::spawn).collect();
+        let read = recorder.clone();
+        tasks.push(tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(EXPORT_INTERVAL).await;
+                assert!(!read.render().is_empty());
+            }
+        }));
+        Ok(Watched { tasks, recorder: Some(recorder) })
     }
 }
 
 impl Watched {
+    /// Ends, and makes sure that something was seen.
     pub(crate) fn end(self) -> Result<(), Failure> {
-        Ok(())
+        self.tasks.iter().for_each(JoinHandle::abort);
+        let Some(recorder) = self.recorder else { return Ok(()) };
+        let text = recorder.render();
+        let count = text.lines().find(|line| line.starts_with("openconsensus_write_seconds_count"));
+        if count.is_none() { Err("the exporter has seen nothing".into()) } else { Ok(()) }
     }
 }
