@@ -222,6 +222,7 @@ fn kind(error: &ClientError) -> &'static str {
         ClientError::Unknown { .. } => "unknown",
         ClientError::Refused(_) => "refused",
         ClientError::Failed(_) => "failed",
+        ClientError::Busy(_) => "busy",
         ClientError::Unavailable { .. } => "unavailable",
     }
 }

@@ -82,7 +82,7 @@ impl From<ClientError> for Failure {
         let exit = match &error {
             ClientError::Unknown { .. } => Exit::Unknown,
             ClientError::Refused { .. } => Exit::Refused,
-            ClientError::Unavailable { .. } => Exit::Unavailable,
+            ClientError::Unavailable { .. } | ClientError::Busy(_) => Exit::Unavailable,
             ClientError::Failed { .. } => Exit::Negative,
         };
         Self { exit, text: error.to_string() }

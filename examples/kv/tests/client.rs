@@ -202,3 +202,11 @@ async fn a_client_without_an_endpoint_is_refused() {
     let error = client(&[]).get("k").await.unwrap_err();
     assert!(matches!(error, ClientError::Refused(_)), "{error}");
 }
+
+#[tokio::test]
+async fn a_write_that_asks_not_to_wait_is_told_that_it_would_have_to() {
+    let (node, asked) = server(vec![Answer::Fails(Kind::Busy, None)]).await;
+    let told = client(&[&node]).apply_at_once(put()).await;
+    assert!(matches!(&told, Err(ClientError::Busy(text)) if text.contains("BUSY")), "{told:?}");
+    assert_eq!(asked.asked(), 1, "it is not repeated");
+}

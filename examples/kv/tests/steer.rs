@@ -3,7 +3,7 @@
 
 mod nodes;
 
-use nodes::{Cluster, free_address, until};
+use nodes::{Cluster, Node, free_address, until};
 
 impl Cluster {
     /// The places of the nodes that do not lead.
@@ -153,4 +153,38 @@ fn a_log_is_purged_as_far_as_its_snapshot_goes() {
     assert_eq!(cluster.status_of(1)["status"]["purged_index"], index);
     let text = cluster.kv(&["snapshot"]).ok();
     assert!(text.contains(&format!("ends with entry {index} of term")) && text.contains(" bytes"), "{text}");
+}
+
+#[test]
+fn a_write_that_would_have_to_wait_is_refused_at_once_if_it_asks_for_that() {
+    // Long enough for a leader that has lost its followers to lead on for the rest of the test.
+    let limits = ["--election-timeout-ms", "4000", "--uncommitted-bytes", "2000", "--command-bytes", "2000"];
+    let folder = tempfile::tempdir().unwrap();
+    let mut nodes: Vec<Node> = (1..=3).map(|id| Node::new(folder.path(), id)).collect();
+    let list = nodes.iter().map(|node| format!("{}={}", node.id, node.address)).collect::<Vec<_>>().join(",");
+    for node in &mut nodes {
+        node.start(&[&["--init", list.as_str()], &limits[..]].concat());
+    }
+    let leads = until("an election that is won", || {
+        let ended = nodes[0].kv(&["campaign"]);
+        if ended.code == Some(0) { Ok(ended.out) } else { Err(format!("{ended:?}")) }
+    });
+    assert!(leads.contains("leads in term"), "{leads}");
+    let calm = nodes[0].kv(&["put", "k", "v", "--no-wait", "--json"]).json();
+    assert_eq!(calm["previous"]["value"], serde_json::Value::Null);
+
+    let (leader, followers) = nodes.split_at_mut(1);
+    followers.iter_mut().for_each(Node::kill);
+    let value = "x".repeat(1200);
+    std::thread::scope(|scope| {
+        // Admitted, and not committed: its outcome stays open.
+        let waiting = scope.spawn(|| leader[0].kv(&["put", "waiting", &value, "--timeout", "3"]));
+        let refused = until("a leader that is busy", || {
+            let ended = leader[0].kv(&["put", "refused", &value, "--no-wait", "--timeout", "0.3"]);
+            // The first may have come before the one that waits.
+            if ended.err.contains("busy") { Ok(ended) } else { Err(format!("{ended:?}")) }
+        });
+        refused.fails(3, "the limit uncommitted_bytes_max is 2000");
+        waiting.join().unwrap().fails(4, "outcome unknown");
+    });
 }

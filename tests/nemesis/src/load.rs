@@ -262,7 +262,9 @@ fn written(answer: Result<Response, ClientError>) -> Outcome<KvResponse> {
         Ok(Response::Batch(_)) => panic!("nobody has asked for a batch"),
         Err(ClientError::Unknown { .. } | ClientError::Failed(_)) => Outcome::Unknown,
         // The client says that nothing has happened, and so it is held to that.
-        Err(ClientError::Unavailable { .. } | ClientError::Refused(_)) => Outcome::Absent,
+        Err(ClientError::Unavailable { .. } | ClientError::Busy(_) | ClientError::Refused(_)) => {
+            Outcome::Absent
+        }
     }
 }
 

@@ -186,6 +186,7 @@ fn judge_failure<R>(safety: Safety, failure: Failure) -> Attempt<R> {
         Kind::Dropped | Kind::Stopped => Attempt::Again { reason: text, leader: None },
         Kind::TooLarge | Kind::Refused => Attempt::Ended(ClientError::Refused(text)),
         Kind::Failed => Attempt::Ended(ClientError::Failed(text)),
+        Kind::Busy => Attempt::Ended(ClientError::Busy(text)),
         Kind::Unknown | Kind::Unspecified => open(safety, text),
     }
 }

@@ -23,9 +23,24 @@ impl Client {
     ///
     /// As [`apply`](Self::apply). After `Unknown` any number of them, from the first on, may have been carried out.
     pub async fn apply_many(&self, commands: Vec<Command>) -> Result<Vec<Response>, ClientError> {
+        self.apply_as(commands, false).await
+    }
+
+    /// As [`apply`](Self::apply), but a leader that has admitted as many bytes as it may does not let the command wait for
+    /// its turn. The outcome is waited for all the same.
+    ///
+    /// # Errors
+    ///
+    /// As [`apply`](Self::apply), and `Busy` where it would have had to wait.
+    pub async fn apply_at_once(&self, command: Command) -> Result<Response, ClientError> {
+        let mut responses = self.apply_as(vec![command], true).await?;
+        responses.pop().ok_or_else(|| unknown("the answer carries no response"))
+    }
+
+    async fn apply_as(&self, commands: Vec<Command>, no_wait: bool) -> Result<Vec<Response>, ClientError> {
         let count = commands.len();
-        let request =
-            proto::ApplyRequest { commands: commands.into_iter().map(proto::Command::from).collect() };
+        let commands = commands.into_iter().map(proto::Command::from).collect();
+        let request = proto::ApplyRequest { commands, no_wait };
         let answer = self
             .call(self.plan(Target::Leader, Safety::Write), |mut node| {
                 let request = request.clone();

@@ -63,6 +63,10 @@ pub enum ClientError {
     /// It was tried and did not succeed; nothing is lost.
     #[error("failed: {0}")]
     Failed(String),
+    /// Nothing has happened: the request would have had to wait for its turn, and asked not to. Slow down and try again.
+    /// Only those are told so that have asked.
+    #[error("{0}")]
+    Busy(String),
     /// No node could serve the request before the deadline. Nothing has happened: safe to retry.
     #[error("no node could serve the request within {waited_ms} ms; last: {last}")]
     Unavailable {

@@ -23,6 +23,9 @@ pub struct PutArgs {
     /// The value is given in hexadecimal
     #[arg(long)]
     hex: bool,
+    /// Fail at once where the write would have to wait for its turn, because the leader has admitted as much as it may
+    #[arg(long)]
+    no_wait: bool,
     /// Print what was there before, as JSON
     #[arg(long)]
     json: bool,
@@ -115,7 +118,9 @@ pub async fn put(args: PutArgs) -> Result<Exit> {
     } else {
         parse_value(args.value, args.hex)?
     };
-    let response = args.client.client().apply(Command::Put { key: args.key, value }).await?;
+    let (client, command) = (args.client.client(), Command::Put { key: args.key, value });
+    let response =
+        if args.no_wait { client.apply_at_once(command).await? } else { client.apply(command).await? };
     print_previous(&response, args.json)?;
     Ok(Exit::Done)
 }

@@ -162,7 +162,7 @@ impl Worker {
             };
             match &error {
                 ClientError::Unknown { .. } | ClientError::Failed(_) => is_resent = true,
-                ClientError::Unavailable { .. } => {}
+                ClientError::Unavailable { .. } | ClientError::Busy(_) => {}
                 ClientError::Refused(_) => return Err(Failure::negative(format!("the import: {error}"))),
             }
             if Instant::now() >= deadline {

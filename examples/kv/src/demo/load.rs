@@ -249,7 +249,7 @@ pub(super) async fn carry_out(client: &Client, model: &SharedModel, attempt: &At
             model.unknown(attempt);
             return false;
         }
-        Err(ClientError::Refused(_) | ClientError::Unavailable { .. }) => {
+        Err(ClientError::Refused(_) | ClientError::Unavailable { .. } | ClientError::Busy(_)) => {
             model.refused(attempt);
             return false;
         }

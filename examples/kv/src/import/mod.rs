@@ -286,7 +286,7 @@ async fn put_all(client: &Client, puts: &[(u64, Command)], unknown: &mut u64) ->
                 unsettled = Some(error.clone());
                 error
             }
-            Err(error @ ClientError::Unavailable { .. }) => error,
+            Err(error @ (ClientError::Unavailable { .. } | ClientError::Busy(_))) => error,
             Err(error @ (ClientError::Refused(_) | ClientError::Failed(_))) => return Err(error),
         };
         // As for every retry, one without time to end is not begun.

@@ -44,6 +44,7 @@ impl IntoFailure for WriteError<Kv> {
             Self::NotLeader { leader } => (Kind::NotLeader, leader.as_ref()),
             Self::TooLarge { .. } => (Kind::TooLarge, None),
             Self::Dropped => (Kind::Dropped, None),
+            Self::Busy { .. } | Self::Transferring => (Kind::Busy, None),
             Self::Fatal(_) => (Kind::Stopped, None),
             // Also what a later version of the library may add: nothing is known of it.
             Self::Unknown { .. } | _ => (Kind::Unknown, None),

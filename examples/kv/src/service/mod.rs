@@ -49,15 +49,17 @@ impl KvService {
         Self { raft, reader, network, info }
     }
 
-    async fn apply_all(&self, commands: Vec<proto::Command>) -> Result<Vec<kv::Response>, Failure> {
+    async fn apply_all(&self, request: proto::ApplyRequest) -> Result<Vec<kv::Response>, Failure> {
+        let proto::ApplyRequest { commands, no_wait } = request;
         let commands: Result<Vec<kv::Command>, _> = commands.into_iter().map(kv::Command::try_from).collect();
         let mut commands = commands.map_err(refused)?;
         commands.iter().try_for_each(check_command)?;
-        if commands.len() == 1 {
-            let response = self.raft.write(commands.remove(0)).await.map_err(IntoFailure::into_failure)?;
-            return Ok(vec![response]);
-        }
-        self.raft.write_many(commands).await.map_err(IntoFailure::into_failure)
+        let written = match (commands.len(), no_wait) {
+            (1, false) => self.raft.write(commands.remove(0)).await.map(|response| vec![response]),
+            (_, false) => self.raft.write_many(commands).await,
+            (_, true) => self.raft.try_write_many(commands).await,
+        };
+        written.map_err(IntoFailure::into_failure)
     }
 
     async fn change(&self, change: MembershipChange<Kv>) -> proto::MemberResponse {
@@ -120,7 +122,7 @@ impl KvProtocol for KvService {
     type ScanStream = pages::Pages;
 
     async fn apply(&self, request: Request<proto::ApplyRequest>) -> Answered<proto::ApplyResponse> {
-        Ok(Response::new(match self.apply_all(request.into_inner().commands).await {
+        Ok(Response::new(match self.apply_all(request.into_inner()).await {
             Ok(responses) => proto::ApplyResponse {
                 failure: None,
                 responses: responses.into_iter().map(proto::CommandResponse::from).collect(),
