@@ -17,7 +17,8 @@
 //! **Batching** comes from the first step. However many inputs a turn has, their effects are one write to the log and few messages
 //! for each peer. So take all that has gathered, never wait for more, and bound a turn (by a few thousand inputs, say) so that
 //! heartbeats leave in time. Commands of many clients may go into one [`Input::Write`], and one [`Input::Read`] may stand for all readers
-//! of a turn. While [`Engine::holds_writes`], keep writes back: leadership is being transferred.
+//! of a turn. While [`Engine::holds_writes`], keep writes back: leadership is being transferred, or so much is not committed yet that no
+//! more should be appended ([`Engine::write_hold`]).
 //!
 //! # The effects, in order
 //!
@@ -28,7 +29,8 @@
 //! | [`replies`](Effects::replies) | tell those who asked | nothing |
 //! | [`reads`](Effects::reads) | read old entries from the log | [`Input::LogRead`], with as many as there are |
 //! | [`apply`](Effects::apply) | give them to the state machine, behind all before them | [`Input::Applied`] |
-//! | [`snapshots`](Effects::snapshots) | in the same queue as `apply`: see below | [`Input::SnapshotBuilt`], [`Input::SnapshotSent`], [`Input::SnapshotInstalled`] |
+//! | [`snapshots`](Effects::snapshots) | in the same queue as `apply`: see below | [`Input::SnapshotBuilt`], [`Input::SnapshotSent`], [`Input::SnapshotInstalled`], or that it failed |
+//! | [`leadership`](Effects::leadership) | tell whoever watches the leadership of this node | nothing |
 //! | [`state_changed`](Effects::state_changed) | publish [`Engine::metrics`], if somebody looks at them | nothing |
 //!
 //! Nothing waits for the disk but what is inside the engine: messages leave while the write that goes with them is still under
@@ -41,7 +43,7 @@
 //!   order of its fields, writes in the order of their numbers. Completing a write completes all before it, so several
 //!   may be joined into one sync and only the last be named.
 //! * A write that fails, or a sync that fails, is not tried again, because nobody knows what has reached the disk: step with
-//!   [`Input::StorageFailed`], drop the engine, and start anew from what the disk holds.
+//!   [`Input::StorageFailed`], pass on the replies that come of it, drop the engine, and start anew from what the disk holds.
 //! * A snapshot is durable before [`Input::SnapshotBuilt`] or [`Input::SnapshotInstalled`] says that it is there: the log is purged
 //!   behind it.
 //! * The state machine need not be durable. What it has lost is applied again after a restart, from
@@ -54,7 +56,7 @@
 //! [`Reply::Appended`] names the entry of the first command. The outcome shows where its index is applied: if the entry there has the
 //! same term, it was carried out; if not, it never will be. [`ApplyBatch`](crate::ApplyBatch) pairs each command with its entry. Until
 //! then nobody can tell, also when leadership has ended; [`Raft`](crate::Raft) answers
-//! [`Unknown`](crate::WriteError::Unknown) after a while. After [`Reply::ReadReady`] a client is served when its index is applied.
+//! [`Unknown`](crate::WriteError::Unknown) after a while. [`Reply::NotLeader`] and [`Reply::Busy`] say that nothing was appended. After [`Reply::ReadReady`] a client is served when its index is applied.
 //!
 //! # Snapshots
 //!
@@ -64,6 +66,8 @@
 //! request. What it replies in [`Reply::InstallFinished`] goes back and becomes [`Input::SnapshotSent`] at the sender, with `None` when
 //! it never came, or took too long: deadlines of transfers are the driver's. After
 //! [`SnapshotEffect::Discard`] nobody waits for a transfer any more; an installation is answered all the same.
+//! [`Input::SnapshotBuildFailed`] and [`Input::SnapshotUnreadable`] tell of a snapshot that could not be built or is damaged, and
+//! [`Input::SnapshotInstalled`] of one that could not be installed: then the state is as before.
 //!
 //! # Starting
 //!
@@ -73,10 +77,13 @@
 //!
 //! # What is left to the driver
 //!
-//! Limits on what comes in: of [`Config`](crate::Config), the engine itself does not look at `command_bytes_max`,
-//! `uncommitted_bytes_max`, `receive_bytes_max`, `inputs_per_turn_max`, `write_outcome_timeout_ms`, `metrics_interval_ms` and
-//! the deadlines of snapshots, and reads wait for the state machine as long as the driver likes. It does not check who sends a message
-//! either: a network must not pass on what is meant for another node or cluster.
+//! * Limits on what comes in, and how long it waits. Of [`Config`](crate::Config), the engine itself does not look at
+//!   `command_bytes_max`, `receive_bytes_max`, `receive_urgent_bytes_max`, `reads_waiting_max`, `requests_waiting_max`,
+//!   `inputs_per_turn_max`, `write_outcome_timeout_ms`, `metrics_interval_ms`, `snapshot_progress_timeout_ms` and
+//!   `snapshot_install_timeout_ms`. A read waits for the state machine as long as the driver likes.
+//! * With leases, whether the clock can be trusted: [`Input::ClockJumped`] tells that it has stopped or jumped. Without
+//!   leases no clock has to be right.
+//! * Who sends a message: a network must not pass on what is meant for another node or cluster.
 //!
 //! # A whole node
 //!
@@ -161,3 +168,60 @@
 
 #[cfg(doc)]
 use super::{Effects, Engine, Input, LogWrite, Recovered, Reply, SnapshotEffect};
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    fn source(path: &str) -> String {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("src").join(path);
+        std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+    }
+
+    /// What this page says.
+    fn page() -> String {
+        source("engine/driving.rs").lines().filter(|line| line.starts_with("//!")).collect()
+    }
+
+    /// The public fields of a struct, read from its source.
+    fn fields(source: &str, declaration: &str) -> Vec<String> {
+        let (_, body) = source.split_once(declaration).expect("it is declared");
+        let (body, _) = body.split_once("\n}").expect("it ends");
+        let named = body.lines().filter_map(|line| line.strip_prefix("    pub ")?.split_once(':'));
+        named.map(|(name, _)| name.to_owned()).collect()
+    }
+
+    #[test]
+    fn every_effect_is_explained() {
+        let (page, effects) =
+            (page(), fields(&source("engine/effects.rs"), "pub struct Effects<C: TypeConfig> {"));
+        assert!(7 <= effects.len(), "{effects:?}");
+        for effect in effects {
+            assert!(
+                page.contains(&format!("| [`{effect}`](Effects::{effect}) |")),
+                "say what to do with `{effect}`"
+            );
+        }
+    }
+
+    #[test]
+    fn what_the_engine_does_not_look_at_is_named() {
+        let (page, config) = (page(), fields(&source("config.rs"), "pub struct Config {"));
+        assert!(20 <= config.len(), "{config:?}");
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/engine");
+        let files =
+            std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        // The configuration has some code of its own for the engine.
+        let engine: String =
+            files.map(|file| source(&format!("engine/{file}"))).chain([source("config.rs")]).collect();
+        let code: Vec<&str> = engine.lines().filter(|line| !line.trim_start().starts_with("//")).collect();
+        for name in config {
+            let is_used = code.iter().any(|line| line.contains(&format!(".{name}")));
+            let is_named = page.contains(&format!("`{name}`"));
+            assert_ne!(
+                is_used, is_named,
+                "the engine looks at `{name}` ({is_used}), or it is left to the driver ({is_named})"
+            );
+        }
+    }
+}
