@@ -59,6 +59,9 @@ const MIB: u64 = 1 << 20;
 const GIB: u64 = 1 << 30;
 const TIB: u64 = 1 << 40;
 
+/// What a vote, a heartbeat or an answer takes.
+const SMALL_MESSAGE_BYTES: u64 = 256;
+
 impl GrpcConfig {
     /// The defaults, for the cluster of this name.
     pub fn new(cluster: impl Into<String>) -> Self {
@@ -94,6 +97,20 @@ impl GrpcConfig {
         }
         self.check_limits()?;
         self.check_times()
+    }
+
+    /// The most bytes that the network keeps in memory for so many peers: what waits and is encoded for them, and what they
+    /// have sent and the node has not taken. Snapshots come on top, with a few chunks for each that travels.
+    pub fn memory_bytes_max(&self, peers: u64) -> u64 {
+        let urgent = self.queue_bytes_max.min(self.queue_messages_max.saturating_mul(SMALL_MESSAGE_BYTES));
+        let bulk = self.queue_bytes_max.max(self.message_bytes_max);
+        // In each lane: one portion that is being sent, one request that is put together of what has arrived, and the
+        // windows of both directions.
+        let lane = self
+            .message_bytes_max
+            .saturating_mul(2)
+            .saturating_add(self.stream_window_bytes.saturating_mul(2));
+        urgent.saturating_add(bulk).saturating_add(lane.saturating_mul(2)).saturating_mul(peers)
     }
 
     fn check_limits(&self) -> Result<(), ConfigError> {

@@ -1,6 +1,7 @@
 //! Timeouts and limits, validated once at start.
 
 mod check;
+mod memory;
 
 use std::ops::Deref;
 use std::time::Duration;

@@ -27,6 +27,7 @@ pub use leadership::LeadershipWatch;
 pub use wait::Wait;
 pub use watch::MetricsWatch;
 pub(crate) use watch::Watch;
+pub(crate) use write::WRITE_OVERHEAD_BYTES;
 
 /// A node of a cluster: the handle through which an application writes, reads, changes the membership and watches, and
 /// through which a network hands in what has arrived.

@@ -97,8 +97,7 @@ impl<C: TypeConfig> Raft<C> {
 
     /// As [`write_many`](Self::write_many), but never waits for its turn: either all commands are admitted at once, or
     /// [`WriteError::Busy`] or [`WriteError::Transferring`] says at once that none of them is appended and never will be.
-    /// More than fit into [`uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) are admitted only when nothing
-    /// else is, so send fewer.
+    /// More than fit into [`uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) are always refused: send fewer.
     ///
     /// # Errors
     ///
@@ -111,6 +110,11 @@ impl<C: TypeConfig> Raft<C> {
         for command in &commands {
             self.check_size(command)?;
             bytes = bytes.saturating_add(admitted_bytes::<C>(command));
+        }
+        let limit = self.shared().writes.max();
+        // One command is let through alone, however large; many can be sent in parts.
+        if limit < bytes && 1 < commands.len() {
+            return Err(WriteError::Busy { bytes, limit });
         }
         let permit = self.try_admit(bytes)?;
         Ok(self.write_part(commands, permit, Patience::AtOnce).await?.responses)
