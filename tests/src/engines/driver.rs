@@ -30,16 +30,9 @@ impl Cluster {
             let node = self.nodes.get_mut(&id).expect("the node was stepped");
             let Some(engine) = &mut node.engine else { return };
             let effects: Effects<Test> = engine.take_effects(now);
-            let Effects {
-                write,
-                messages,
-                replies,
-                reads,
-                apply,
-                snapshots,
-                leadership: _,
-                state_changed: _,
-            } = effects;
+            let Effects { write, messages, replies, reads, apply, snapshots, leadership, state_changed: _ } =
+                effects;
+            self.oracle.saw_leadership(id, engine, &leadership);
             if let Some(write) = write {
                 node.view.carry_out(&write);
                 self.oracle.saw_write(node, &write);

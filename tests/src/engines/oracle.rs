@@ -3,9 +3,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use openconsensus::engine::LogWrite;
+use openconsensus::engine::{Engine, LogWrite};
 use openconsensus::{
-    AppendResult, Body, Index, LogId, Membership, Message, Payload, RoleName, Term, VoteKind,
+    AppendResult, Body, Index, LeadershipEvent, LogId, Membership, Message, Payload, RoleName, Term, VoteKind,
 };
 
 use super::node::Node;
@@ -24,6 +24,17 @@ pub struct Oracle {
     committed: BTreeMap<Index, (LogId, usize)>,
     seen: BTreeMap<u64, Seen>,
     promised: BTreeMap<u64, Promised>,
+    /// What each node has said of its leadership since it was started.
+    told: BTreeMap<u64, Told>,
+}
+
+/// What a node has said of its leadership.
+#[derive(Clone, Copy, Debug, Default)]
+struct Told {
+    starts: u64,
+    last_term: Term,
+    /// The leadership that goes on, and whether it is ready.
+    open: Option<(Term, Index, bool)>,
 }
 
 /// What a node has said, and must still know after a crash.
@@ -84,6 +95,7 @@ impl Oracle {
     /// A node starts over: its cursors may be lower than before a crash, but it has forgotten nothing that it has said.
     pub fn restarted(&mut self, node: &Node) {
         self.seen.remove(&node.id);
+        self.told.remove(&node.id);
         let (id, state) = (node.id, node.disk.hard_state);
         let Some(Promised { acknowledged, vote }) = self.promised.get(&id) else { return };
         assert!(
@@ -105,6 +117,50 @@ impl Oracle {
     pub fn loses_disk(&mut self, id: u64) {
         self.promised.remove(&id);
         self.seen.remove(&id);
+    }
+
+    /// A node says what has become of its leadership: each leadership begins and ends once, in order, is told whole, and is
+    /// ready when the first entry of its term is applied. Returns how many became ready.
+    pub fn saw_leadership(&mut self, id: u64, engine: &Engine<Test>, events: &[LeadershipEvent]) -> u64 {
+        let told = self.told.entry(id).or_default();
+        let mut ready = 0;
+        for event in events {
+            match *event {
+                LeadershipEvent::Started { term, ready_at } => {
+                    assert_eq!(told.open, None, "node {id} begins to lead in {term} before it has ended");
+                    assert!(told.last_term < term, "node {id} begins to lead in {term} again");
+                    let leader = *self.leaders.entry(term).or_insert(id);
+                    assert_eq!(leader, id, "nodes {leader} and {id} both lead in term {term}");
+                    *told = Told {
+                        starts: told.starts + 1,
+                        last_term: term,
+                        open: Some((term, ready_at, false)),
+                    };
+                }
+                LeadershipEvent::Ready { term } => {
+                    let Some((open, ready_at, false)) = told.open else {
+                        panic!("node {id} is ready in {term}: {told:?}");
+                    };
+                    assert_eq!(open, term, "node {id} is ready in another term than it leads in");
+                    let applied = engine.applied().index;
+                    assert!(
+                        ready_at <= applied,
+                        "node {id} is ready at {ready_at}, but has applied {applied}"
+                    );
+                    told.open = Some((term, ready_at, true));
+                    ready += 1;
+                }
+                LeadershipEvent::Stopped { term } => {
+                    let open = told.open.take().map(|(open, ..)| open);
+                    assert_eq!(open, Some(term), "node {id} ends what it has not begun");
+                }
+                event => panic!("node {id} says {event:?}, which nobody here knows"),
+            }
+        }
+        let leads_in = (engine.role() == RoleName::Leader).then(|| engine.term());
+        assert_eq!(told.open.map(|(term, ..)| term), leads_in, "what node {id} says of its leadership");
+        assert_eq!(told.starts, engine.counters().elections_won, "node {id} has kept a leadership to itself");
+        ready
     }
 
     fn promises_vote(&mut self, id: u64, term: Term, candidate: u64) {

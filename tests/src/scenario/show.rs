@@ -239,6 +239,9 @@ pub(super) fn reply(reply: &Reply<Test>) -> String {
     let text = match reply {
         Reply::Appended { first } => format!("appended at {}", id(*first)),
         Reply::NotLeader { leader: hint } => format!("refused: not the leader, {}", leader(hint)),
+        Reply::Busy { bytes, limit } => {
+            format!("refused: busy, {bytes} bytes are not committed, the limit is {limit}")
+        }
         Reply::ReadReady { index } => format!("may read once {index} is applied"),
         Reply::ReadFailed { leader: hint } => format!("failed: not confirmed in time, {}", leader(hint)),
         Reply::Initialized => "initialized".to_string(),

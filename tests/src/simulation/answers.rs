@@ -186,6 +186,11 @@ impl Answers {
                 coverage.add_many(Count::WritesRefused, count);
                 (first..first + count).for_each(|command| self.never(command, Fate::Refused));
             }
+            (Asked::Write { first, count }, Reply::Busy { bytes, limit }) => {
+                assert!(limit <= bytes, "node {node} is busy with {bytes} bytes, {limit} are allowed");
+                coverage.add_many(Count::WritesBusy, count);
+                (first..first + count).for_each(|command| self.never(command, Fate::Refused));
+            }
             (Asked::Read { floor }, Reply::ReadReady { index }) => {
                 assert!(
                     floor <= *index,

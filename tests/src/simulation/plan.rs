@@ -84,6 +84,10 @@ impl Plan {
         config.log_keep_bytes = one_of(own, &[u64::MAX, 0, 500]);
         let is_steady = own.u64(0..4) == 0;
         let is_about_leases = config.lease_clock_drift_ppm_max.is_some() && own.bool();
+        // Not drawn, so that the plans of all other seeds stay what they were.
+        if seed % 4 == 3 {
+            (config.uncommitted_bytes_max, config.command_bytes_max) = (2048, 2048);
+        }
         let election_us = 1000 * config.election_timeout_ms_max;
         let voters = rng.u64(1..=7);
         let net = Net {

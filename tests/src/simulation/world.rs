@@ -251,8 +251,10 @@ impl World {
         side.has_effects = false;
         let Some(engine) = self.nodes.get_mut(&id).and_then(|node| node.engine.as_mut()) else { return };
         let effects: Effects<Test> = engine.take_effects(now);
-        let Effects { write, messages, replies, reads, apply, snapshots, leadership: _, state_changed: _ } =
+        let Effects { write, messages, replies, reads, apply, snapshots, leadership, state_changed: _ } =
             effects;
+        let ready = self.oracle.saw_leadership(id, engine, &leadership);
+        self.coverage.add_many(Count::LeadersReady, ready);
         let node = self.nodes.get_mut(&id).expect("the node lives");
         if let Some(write) = write {
             node.view.carry_out(&write);
