@@ -205,6 +205,7 @@ fn setters() -> BTreeMap<&'static str, Set> {
         tail_bytes_max,
         transfer_timeout_ms,
         uncommitted_bytes_max,
+        unreachable_backoff_ms_max,
         write_outcome_timeout_ms,
         write_stall_timeout_ms,
     ]
