@@ -246,7 +246,9 @@ impl Out<'_> {
         }
         let is_active = peer.is_some_and(|peer| peer.active);
         self.gauge("openconsensus_peer_active", &[("peer", id)], flag(is_active));
-        let gauges: [(&'static str, f64); 7] = match peer {
+        let is_unreachable = peer.is_some_and(|peer| peer.unreachable);
+        self.gauge("openconsensus_peer_unreachable", &[("peer", id)], flag(is_unreachable));
+        let gauges: [(&'static str, f64); 8] = match peer {
             None => PEER_GAUGES.map(|name| (name, f64::NAN)),
             Some(peer) => {
                 let PeerMetrics {
@@ -259,6 +261,8 @@ impl Out<'_> {
                     inflight_bytes,
                     contact_ms,
                     active: _,
+                    unreachable: _,
+                    backoff_ms,
                 } = peer;
                 let values = [
                     *matched as f64,
@@ -268,6 +272,7 @@ impl Out<'_> {
                     *inflight_appends as f64,
                     *inflight_bytes as f64,
                     seconds(*contact_ms),
+                    *backoff_ms as f64 / 1000.0,
                 ];
                 let mut values = values.into_iter();
                 PEER_GAUGES.map(|name| (name, values.next().unwrap_or(f64::NAN)))
@@ -332,6 +337,7 @@ impl Out<'_> {
             reads_by_round,
             campaigns_refused,
             clock_jumps,
+            heartbeats_skipped,
             sent,
             received,
         } = counters;
@@ -343,6 +349,7 @@ impl Out<'_> {
             ("openconsensus_commands_appended_total", commands_appended),
             ("openconsensus_catch_up_reads_total", catch_up_reads),
             ("openconsensus_clock_jumps_total", clock_jumps),
+            ("openconsensus_heartbeats_skipped_total", heartbeats_skipped),
         ];
         for (name, count) in simple {
             self.counter(name, &[], *count);
@@ -447,7 +454,7 @@ impl Out<'_> {
     }
 }
 
-const PEER_GAUGES: [&str; 7] = [
+const PEER_GAUGES: [&str; 8] = [
     "openconsensus_peer_matched_index",
     "openconsensus_peer_next_index",
     "openconsensus_peer_lag_entries",
@@ -455,6 +462,7 @@ const PEER_GAUGES: [&str; 7] = [
     "openconsensus_peer_inflight_appends",
     "openconsensus_peer_inflight_bytes",
     "openconsensus_peer_contact_seconds",
+    "openconsensus_peer_backoff_seconds",
 ];
 
 /// The three series of a histogram.

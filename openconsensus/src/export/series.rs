@@ -124,6 +124,12 @@ pub const SERIES: &[Series] = &[
         "Bytes of the entries in appends that a peer has not answered",
     ),
     gauge("openconsensus_peer_contact_seconds", &["peer"], "How long ago a peer has answered last"),
+    gauge("openconsensus_peer_unreachable", &["peer"], "1 while the network cannot reach a peer, else 0"),
+    gauge(
+        "openconsensus_peer_backoff_seconds",
+        &["peer"],
+        "How far apart what is sent to a peer in vain is at present",
+    ),
     counter("openconsensus_elections_started_total", &[], "Elections that this node started"),
     counter("openconsensus_elections_won_total", &[], "Elections that this node won"),
     counter(
@@ -143,6 +149,11 @@ pub const SERIES: &[Series] = &[
         "openconsensus_reads_confirmed_total",
         &["by"],
         "Reads confirmed as the leader; those that came together count once",
+    ),
+    counter(
+        "openconsensus_heartbeats_skipped_total",
+        &[],
+        "Periodic heartbeats that answered appends made unnecessary",
     ),
     counter("openconsensus_catch_up_reads_total", &[], "Reads of old entries for peers that lag"),
     counter(

@@ -117,6 +117,8 @@ fn peer() -> PeerMetrics {
         inflight_bytes: 300,
         contact_ms: Some(250),
         active: true,
+        unreachable: false,
+        backoff_ms: 0,
     }
 }
 
