@@ -23,19 +23,33 @@ pub(super) struct Campaign<C: TypeConfig> {
     refused: BTreeSet<C::NodeId>,
     /// The leader that has asked for it, if one has.
     pub(super) predecessor: Option<C::NodeId>,
+    /// Of a campaign for votes, who has answered the pre-vote before it; empty if there was none.
+    reached: BTreeSet<C::NodeId>,
+    /// Whether the next timeout has been drawn already, because nothing can come of this campaign.
+    is_hopeless: bool,
 }
 
 impl<C: TypeConfig> Campaign<C> {
     fn new(id: u64, kind: VoteKind, begun: Instant) -> Self {
-        Self { id, kind, begun, granted: BTreeSet::new(), refused: BTreeSet::new(), predecessor: None }
+        Self {
+            id,
+            kind,
+            begun,
+            granted: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            reached: BTreeSet::new(),
+            is_hopeless: false,
+            predecessor: None,
+        }
     }
 
     pub(super) fn fingerprint(&self, to: &mut Fingerprint<'_, C>) {
-        let Self { id, kind, begun, granted, refused, predecessor } = self;
-        to.value((id, kind));
+        let Self { id, kind, begun, granted, refused, reached, is_hopeless, predecessor } = self;
+        to.value((id, kind, is_hopeless));
         to.past(Some(*begun));
         to.nodes(granted.iter().copied());
         to.nodes(refused.iter().copied());
+        to.nodes(reached.iter().copied());
         to.node_or_none(*predecessor);
     }
 }
@@ -286,18 +300,44 @@ impl<C: TypeConfig> Engine<C> {
         match &self.role {
             Role::PreCandidate(campaign) => {
                 if membership.is_quorum(|voter| campaign.granted.contains(&voter)) {
+                    let reached = campaign.granted.union(&campaign.refused).copied().collect();
                     self.campaign_for_votes(now, VoteKind::Normal);
+                    if let Role::Candidate(campaign) = &mut self.role {
+                        campaign.reached = reached;
+                    }
                 }
             }
             Role::Candidate(campaign) => {
                 if membership.is_quorum(|voter| campaign.granted.contains(&voter)) {
                     self.become_leader(now);
-                } else if membership.is_lost(|voter| campaign.refused.contains(&voter)) {
-                    // Nothing can come of this campaign; the next one begins with a pre-vote.
-                    self.role = Role::Follower(Follower::new(self.log.committed()));
+                } else {
+                    self.look_at_refusals(now);
                 }
             }
             Role::Follower(_) | Role::Leader(_) => {}
+        }
+    }
+
+    /// A candidate that was refused by so many that nothing can come of its campaign need not wait for the end of its
+    /// timeout. Mostly two nodes have split the vote then, and a third one is dead: whoever has not even answered the
+    /// pre-vote is not waited for. The next timeout is drawn at once, a shorter one. It is a fresh one for each of the
+    /// two (5.2), and the next campaign begins with a pre-vote, which does no harm if a leader has been elected.
+    fn look_at_refusals(&mut self, now: Instant) {
+        let membership = self.log.membership();
+        let Role::Candidate(campaign) = &mut self.role else { return };
+        let is_lost = membership.is_lost(|voter| campaign.refused.contains(&voter));
+        let is_hopeless = membership.is_lost(|voter| {
+            campaign.refused.contains(&voter) || voter != self.id && !campaign.reached.contains(&voter)
+        });
+        if is_hopeless && !campaign.is_hopeless && !campaign.reached.is_empty() {
+            campaign.is_hopeless = true;
+            let low = self.config.heartbeat_interval_ms * 1000;
+            let high = self.config.election_timeout_ms_min * 1000;
+            let pause = std::time::Duration::from_micros(self.rng.between(low, high));
+            self.timers.set_earlier(Timer::Election, now + pause);
+        }
+        if is_lost {
+            self.role = Role::Follower(Follower::new(self.log.committed()));
         }
     }
 
