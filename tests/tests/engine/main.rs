@@ -3,6 +3,7 @@
 mod impossible_messages;
 mod known_bugs;
 mod leases;
+mod liveness;
 mod paper_clients;
 mod paper_elections;
 mod paper_membership;

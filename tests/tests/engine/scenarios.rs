@@ -29,7 +29,10 @@ macro_rules! scripts {
 scripts! {
     appends_are_limited_in_bytes
     catch_up_from_the_log_storage
+    check_quorum_bridge
     check_quorum_in_a_joint_membership_needs_both_majorities
+    check_quorum_partial_partition
+    check_quorum_to_the_moment
     empty_cluster_is_initialized_once
     empty_node_votes_and_is_brought_up_to_date
     figure_2_a_candidate_gives_way_to_the_leader_of_its_term
@@ -50,6 +53,7 @@ scripts! {
     figure_8_d_an_entry_on_a_majority_is_overwritten
     figure_8_e_an_entry_of_the_own_term_commits_those_before_it
     forget_leader_lets_a_node_vote_at_once
+    heartbeats_are_left_out_when_appends_say_the_same
     joint_a_leader_that_is_not_in_the_new_membership
     joint_a_second_change_is_refused
     joint_changes_that_make_no_sense
@@ -174,6 +178,7 @@ scripts! {
     transfer_while_the_membership_changes
     transfer_whose_message_is_lost
     transfer_whose_request_is_lost
+    unreachable_peers_are_tried_less_often
     write_at_a_node_that_does_not_lead
     write_whose_leader_is_deposed
     writes_a_candidate_asks_when_its_own_vote_is_durable
