@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openconsensus::engine::{Effects, Input, LogWrite, Reply, RequestId, SnapshotEffect, SnapshotId};
-use openconsensus::{Body, Entries, Entry, InstallSnapshot, Message, Payload, RoleName, Term};
+use openconsensus::{Body, Config, Entries, Entry, InstallSnapshot, Message, Payload, RoleName, Term};
 use openconsensus_tests::engines::Test;
 
 use crate::check::Before;
@@ -26,9 +26,19 @@ impl System {
 
     /// The same after so long a time that nothing is recent any more.
     pub(crate) fn step_late(&self, state: &mut State, id: u64, input: Input<Test>) {
-        let node = state.node_mut(id);
-        node.now += HORIZON;
+        if self.one_clock {
+            self.pass_time(state);
+        } else {
+            state.node_mut(id).now += HORIZON;
+        }
         self.step(state, id, input);
+    }
+
+    /// Nothing is recent any more, on no node.
+    pub(crate) fn pass_time(&self, state: &mut State) {
+        for id in 1..=self.size {
+            state.node_mut(id).now += HORIZON;
+        }
     }
 
     pub(crate) fn heartbeat(&self, state: &mut State, id: u64) {
@@ -87,7 +97,11 @@ impl System {
             let index = engine.committed();
             return self.take_reply(state, id, request, Reply::ReadReady { index });
         }
-        self.step(state, id, Input::Read { request });
+        if self.config.lease_clock_drift_ppm_max.is_some() {
+            self.step(state, id, Input::ReadByLease { request });
+        } else {
+            self.step(state, id, Input::Read { request });
+        }
     }
 
     /// A node loses everything but what is on its disk, and starts again.
@@ -120,14 +134,20 @@ impl System {
             Break::Nothing
             | Break::DriverAcknowledgesEarly
             | Break::DriverReadsWithoutAsking
+            | Break::RestartForgetsPromise
             | Break::NetworkGarblesCommands
             | Break::SnapshotLacksLastCommand => {}
         }
         if self.volatile_machine {
             node.machine = node.snapshot.clone().unwrap_or_default();
         }
+        let mut config = self.config.clone();
+        if self.breaks == Break::RestartForgetsPromise {
+            let without = Config { lease_clock_drift_ppm_max: None, ..Config::clone(&config) };
+            config = without.validate().expect("leases are optional");
+        }
         let started = start_engine(
-            &self.config,
+            &config,
             id,
             node.starts,
             Arc::make_mut(&mut node.disk),

@@ -89,6 +89,7 @@ explore! {
     lost_appends_are_found_and_sent_again_safely: lost_appends;
     pre_votes_and_leases_are_safe: pre_votes;
     reads_are_never_older_than_what_was_committed: reads;
+    reads_by_lease_are_never_older_than_what_was_committed: lease_reads;
     figure_8_of_the_paper_is_safe: figure_8;
     adding_a_learner_is_safe: add_learner;
     promoting_a_learner_is_safe: promote;
@@ -145,6 +146,11 @@ fn a_node_that_comes_back_with_an_older_vote_elects_two_leaders() {
     let system = System { slow_disks: false, budget, ..systems::crashes(Bound::Small) };
     let system = broken(Break::DiskRestoresOldVote, blind_to, system);
     find("Election Safety", system);
+}
+
+#[test]
+fn a_voter_that_restarts_and_forgets_what_it_has_promised_is_found() {
+    find("reads are fresh", broken(Break::RestartForgetsPromise, &[], systems::lease_reads(Bound::Small)));
 }
 
 #[test]

@@ -29,6 +29,8 @@ pub(crate) enum Break {
     DiskRestoresOldVote,
     /// The driver answers reads on a leader without asking the others.
     DriverReadsWithoutAsking,
+    /// A node that restarts is not bound by what it may have promised.
+    RestartForgetsPromise,
     /// The state machine forgets the last command when it builds a snapshot.
     SnapshotLacksLastCommand,
     /// The network changes the commands that it carries.
@@ -54,6 +56,9 @@ pub(crate) struct System {
     pub slow_disks: bool,
     /// Followers may be asked to vote while they hear from a leader; otherwise always long after.
     pub leases: bool,
+    /// A long time passes on all clocks or on none, as leases need it. It begins when node 2 has promised and node 3 has
+    /// not, and whoever may time out may be asked to campaign at once instead.
+    pub one_clock: bool,
     /// The heartbeats that a leader sends when it is elected are not lost.
     pub first_heartbeats: bool,
     /// A crash may come in the middle of a write.
@@ -128,6 +133,8 @@ pub(crate) enum Action {
     Persist(u64),
     /// Nothing has happened to a node for so long that all its timers run out.
     Timeout(u64),
+    /// An operator asks a node to campaign.
+    Campaign(u64),
     /// It is time for the next heartbeat of a leader.
     Heartbeat(u64),
     Write(u64),
@@ -157,6 +164,7 @@ impl System {
             led_by: Some(1),
             slow_disks: true,
             leases: false,
+            one_clock: false,
             first_heartbeats: false,
             torn_writes: false,
             volatile_machine: false,
@@ -221,6 +229,12 @@ impl System {
             self.settle(&mut state);
             assert_eq!(state.node(leader).engine.role(), RoleName::Leader, "{state}");
         }
+        if let (true, Some(leader)) = (self.one_clock, self.led_by) {
+            self.pass_time(&mut state);
+            self.heartbeat(&mut state, leader);
+            state.letters.retain(|_, letter| letter.from != 3 && letter.to != 3);
+            self.settle(&mut state);
+        }
         // What is broken on purpose may be seen already.
         let violation = state.violation.take();
         assert!(violation.is_none() || self.breaks != Break::Nothing, "{violation:?}");
@@ -257,6 +271,7 @@ impl System {
             Action::Lose(letter) => letter.from,
             Action::Persist(id)
             | Action::Timeout(id)
+            | Action::Campaign(id)
             | Action::Heartbeat(id)
             | Action::Write(id)
             | Action::Read(id)
@@ -287,6 +302,10 @@ impl System {
             Action::Timeout(id) => {
                 state.left.timeouts -= 1;
                 self.step_late(state, *id, Input::Timeout);
+            }
+            Action::Campaign(id) => {
+                state.left.timeouts -= 1;
+                self.step(state, *id, Input::Campaign);
             }
             Action::Heartbeat(id) => {
                 state.left.heartbeats -= 1;
@@ -324,7 +343,7 @@ impl System {
     fn actions_of_letters(&self, state: &State, actions: &mut Vec<Action>) {
         for letter in state.letters.values() {
             let is_message = matches!(letter.what, What::Message(_));
-            let lates: &[bool] = match (letter.is_vote_request(), self.leases) {
+            let lates: &[bool] = match (letter.is_vote_request() && !self.one_clock, self.leases) {
                 (false, _) => &[false],
                 (true, false) => &[true],
                 (true, true) => &[false, true],
@@ -356,15 +375,20 @@ impl System {
             && (!is_leader && membership.is_voter(id) || is_leader && self.config.check_quorum)
         {
             actions.push(Action::Timeout(id));
+            if self.one_clock {
+                actions.push(Action::Campaign(id));
+            }
         }
-        if 0 < left.crashes {
+        // With one clock the node that has promised.
+        if 0 < left.crashes && (!self.one_clock || id == 2) {
             actions.push(Action::Restart { node: id, parts: 0 });
         }
         if node.installing.is_some() {
             actions.push(Action::FinishInstall(id));
         }
         // Followers ask their leader.
-        if 0 < left.reads && node.engine.leader().is_some() {
+        let may_read = if self.one_clock { is_leader } else { node.engine.leader().is_some() };
+        if 0 < left.reads && may_read {
             actions.push(Action::Read(id));
         }
         if is_leader {
@@ -430,7 +454,13 @@ impl Model for System {
         if state.is_over {
             return None;
         }
-        state.node_mut(actor).print(&self.ways);
+        if self.one_clock {
+            for node in &mut state.nodes {
+                Arc::make_mut(node).print(&self.ways);
+            }
+        } else {
+            state.node_mut(actor).print(&self.ways);
+        }
         state.canonical = state.canonical(&self.ways);
         for (event, count) in self.counts.iter().enumerate() {
             if state.events & 1 << event != 0 {
@@ -450,6 +480,7 @@ impl Model for System {
             Action::Lose(letter) => format!("is lost: {letter}"),
             Action::Persist(id) => format!("node {id}: the oldest write is done"),
             Action::Timeout(id) => format!("node {id}: the timers run out"),
+            Action::Campaign(id) => format!("node {id}: is asked to campaign"),
             Action::Heartbeat(id) => format!("node {id}: sends heartbeats"),
             Action::Write(id) => format!("node {id}: a client writes"),
             Action::Read(id) => format!("node {id}: a client reads"),

@@ -123,6 +123,22 @@ pub(crate) fn reads(bound: Bound) -> System {
     System { slow_disks: false, budget: bound.pick(budgets), ..System::new("reads") }
 }
 
+/// Reads by lease, while a voter that has promised crashes, or is asked to campaign, or time passes.
+pub(crate) fn lease_reads(bound: Bound) -> System {
+    let config = Config { lease_clock_drift_ppm_max: Some(1), ..config() };
+    let small = Budget { reads: 1, crashes: 1, ..of(1, 0) };
+    let budgets = [small, Budget { reads: 2, ..small }, Budget { reads: 1, crashes: 1, ..of(2, 0) }];
+    System {
+        config: config.validate().expect("the configuration of a model is valid"),
+        leases: true,
+        one_clock: true,
+        slow_disks: false,
+        ways: exchange_none(),
+        budget: bound.pick(budgets),
+        ..System::new("reads by lease")
+    }
+}
+
 /// Figure 8 of the Raft paper, as far as three nodes can show it: node 1 led in term 2, node 3 in term 3 with the vote
 /// of node 2, and neither has replicated anything.
 pub(crate) fn figure_8(bound: Bound) -> System {
