@@ -709,3 +709,58 @@ fn a_silent_learner_is_not_promoted() {
         assert_eq!(is_refused, !is_promoted, "after {ms} ms: {:?}", cluster.reply(request));
     }
 }
+
+/// Thesis 4.2.1: what a membership needs to commit anything must be there. A change after which the voters that answer
+/// would be no majority is refused, and its error names the silent ones; one that makes that no worse is not, or what is
+/// dead could never be removed.
+#[test]
+fn a_change_whose_quorum_is_silent_is_refused_unless_it_makes_that_no_worse() {
+    let silence = 2 * Config::default().election_timeout_ms_max;
+    let to = |voters: &[u64]| MembershipChange::SetVoters(ids(voters.iter().copied()));
+    // Of five voters 4 and 5 are silent, and for how long.
+    for (ms, voters, silent) in [
+        (silence, vec![1, 2, 4], None),
+        (silence, vec![1, 4, 5], Some(vec![4, 5])),
+        (silence, vec![1, 2, 4, 5], Some(vec![4, 5])),
+        (silence - 1, vec![1, 2, 4, 5], None),
+        (silence, vec![1, 2, 3, 4], None),
+        (silence, vec![1, 2, 3], None),
+        (silence, vec![1], None),
+        (silence, vec![4], Some(vec![4])),
+        (silence, vec![2], None),
+    ] {
+        let mut cluster = Cluster::with_config(5, Config { check_quorum: false, ..Config::default() });
+        cluster.elect(1);
+        let last_heard = cluster.now;
+        cluster.isolate(&[4, 5]);
+        while cluster.now < last_heard + std::time::Duration::from_millis(ms) {
+            cluster.settle();
+            cluster.step(1, Input::Timeout);
+            cluster.settle();
+            cluster.skip(1);
+        }
+        let request = cluster.change(1, to(&voters));
+        let refused = match cluster.reply(request) {
+            Some(Reply::ChangeMembershipFailed(ChangeMembershipError::QuorumSilent {
+                silent,
+                voters: named,
+            })) => {
+                assert_eq!(*named, ids(voters.iter().copied()));
+                Some(silent.iter().copied().collect::<Vec<_>>())
+            }
+            None => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(refused, silent, "to {voters:?} after {ms} ms");
+    }
+    // Nothing can be committed, and it could not be after the change: it is begun all the same.
+    let mut cluster = Cluster::with_config(3, Config { check_quorum: false, ..Config::default() });
+    cluster.elect(1);
+    cluster.isolate(&[1]);
+    cluster.skip(silence);
+    let request = cluster.change(1, MembershipChange::Remove(ids([3])));
+    assert!(cluster.reply(request).is_none(), "{:?}", cluster.reply(request));
+    cluster.heal();
+    cluster.run(10 * Config::default().heartbeat_interval_ms);
+    assert!(is_changed(&cluster, request), "{}", cluster.describe());
+}
