@@ -94,7 +94,10 @@ fn a_request_that_comes_late_begins_no_second_transfer() {
     cluster.run(2 * Config::default().transfer_timeout_ms);
     assert_eq!(error(&cluster, request), TransferError::TimedOut { target: 3 });
     assert_eq!(begun(&cluster, 1), 1);
+    // Now the target would take over.
     cluster.heal();
+    cluster.run(4 * Config::default().heartbeat_interval_ms);
+    assert!(cluster.metrics(1).peers[&3].active);
     for letter in copies.iter().cycle().take(3) {
         cluster.deliver(letter.clone());
         let answers = cluster.intercept(is_response);
