@@ -6,7 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use common::{DEADLINE, eventually};
-use openconsensus::{Config, MembershipChange, Raft, TokioRuntime, WriteError};
+use openconsensus::{
+    ChangeMembershipError, Config, MembershipChange, Raft, RoleName, Standing, TokioRuntime, WriteError,
+};
 use openconsensus_memstore::kv::{Command, Kv};
 use openconsensus_memstore::{KvDisk, KvReader, MemLog, MemStateMachine};
 use openconsensus_network_grpc::{GrpcConfig, GrpcNetwork, GrpcServer, Serving};
@@ -220,4 +222,32 @@ async fn a_node_stops_with_its_last_handle() {
     serving.shutdown().await;
     eventually("the node to be dropped", || weak.upgrade().is_none()).await;
     drop(network);
+}
+
+/// The members do not know any more how the node was reached: they answer where it says that it is.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_away_when_it_was_removed_is_told_by_members_that_were_restarted() {
+    let config = config();
+    let mut nodes = three(&config).await;
+    let away = *nodes.keys().find(|id| nodes[id].raft.metrics().latest().role != RoleName::Leader).unwrap();
+    let (stores, address) = nodes.remove(&away).unwrap().stop().await;
+    let remove = MembershipChange::Remove(BTreeSet::from([away]));
+    loop {
+        match leader(&nodes).await.raft.change_membership(remove.clone(), None).await {
+            Ok(_) => break,
+            // It was done by somebody who has lost leadership over it.
+            Err(ChangeMembershipError::UnknownNode { .. }) => break,
+            Err(error) => tracing::debug!("again: {error}"),
+        }
+    }
+    for id in nodes.keys().copied().collect::<Vec<_>>() {
+        let (stores, address) = nodes.remove(&id).unwrap().stop().await;
+        nodes.insert(id, Running::start(stores, config.clone(), &address).await);
+    }
+    leader(&nodes).await;
+    let removed = Running::start(stores, config, &address).await;
+    assert_eq!(removed.raft.metrics().latest().standing, Standing::Voter, "it does not know yet");
+    eventually("its removal", || removed.raft.metrics().latest().standing == Standing::Removed).await;
+    // Nobody had to elect anybody for that.
+    write(&nodes, &put(1, 10)).await;
 }

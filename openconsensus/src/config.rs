@@ -127,7 +127,8 @@ pub struct Config {
     /// 86,400,000; default 300,000.
     pub snapshot_install_timeout_ms: u64,
 
-    /// How many entries a learner may lack and still be promoted. Any number; default 1000.
+    /// How many entries a learner may lack and still be promoted, and how many may have to be sent to the target of a
+    /// transfer of leadership. Any number; default 1000.
     pub promotion_lag_entries_max: u64,
     /// How long a transfer of leadership may take; writes wait meanwhile. 10 to 600,000; default 500.
     pub transfer_timeout_ms: u64,

@@ -336,6 +336,13 @@ impl<A: SimApplication> Chaos<'_, A> {
             3 => MembershipChange::Promote([node].into()),
             4 => MembershipChange::Demote([node].into()),
             5 => MembershipChange::Remove([node].into()),
+            6 => {
+                let voters: std::collections::BTreeSet<_> =
+                    nodes.iter().copied().filter(|_| self.random.u8(0..3) != 0).collect();
+                let members = nodes.into_iter().filter(|_| self.random.u8(0..4) != 0).chain(voters.clone());
+                let nodes = members.map(|id| (id, app.address(id))).collect();
+                MembershipChange::Set { voters, nodes }
+            }
             _ => {
                 MembershipChange::SetVoters(nodes.into_iter().filter(|_| self.random.u8(0..3) != 0).collect())
             }

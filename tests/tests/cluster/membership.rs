@@ -285,3 +285,46 @@ async fn memberships_survive_restarts_and_snapshots() {
     cluster.client().must_write(put("k", "w")).await;
     cluster.wait_equal(&[1, 2, 3]).await;
 }
+
+#[tokio::test]
+async fn a_node_that_was_away_when_it_was_removed_reports_it_and_can_be_added_again() {
+    let cluster = Cluster::of_voters(3, ClusterOptions::default()).await;
+    let leader = cluster.leader().await;
+    let away = other_than(&cluster, leader);
+    cluster.stop(away).await;
+    change(&cluster, MembershipChange::Remove([away].into())).await;
+    cluster.client().must_write(put("k", "v")).await;
+    let raft = cluster.start(away).await;
+    let wait = raft.wait(Duration::from_secs(20));
+    wait.until("its removal", |metrics| metrics.standing == Standing::Removed).await.unwrap();
+    assert_eq!(raft.metrics().latest().role, RoleName::Follower);
+    // It is a member again as soon as a leader speaks to it.
+    let leader = cluster.raft(cluster.leader().await);
+    leader.add_learner(away, Cluster::address(away), LONG).await.unwrap();
+    wait.until("to be a learner", |metrics| metrics.standing == Standing::Learner).await.unwrap();
+    leader.promote([away]).await.unwrap();
+    wait.until("to be a voter", |metrics| metrics.standing == Standing::Voter).await.unwrap();
+    cluster.wait_equal(&[1, 2, 3]).await;
+}
+
+#[tokio::test]
+async fn any_change_is_made_in_one_call_and_only_to_the_membership_that_was_seen() {
+    let cluster = Cluster::of_voters(3, ClusterOptions::default()).await;
+    let leader = cluster.leader().await;
+    let raft = cluster.raft(leader);
+    for id in [4, 5] {
+        cluster.start(id).await;
+    }
+    let seen = raft.add_learner(4, Cluster::address(4), LONG).await.unwrap();
+    let others: Vec<u64> = (1..=3).filter(|id| *id != leader).collect();
+    // One voter goes, the other becomes a learner, the learner a voter, and a new learner comes.
+    let nodes: BTreeMap<u64, String> = [leader, others[0], 4, 5].map(|id| (id, Cluster::address(id))).into();
+    let set = MembershipChange::Set { voters: [leader, 4].into(), nodes: nodes.clone() };
+    raft.change_membership(set.clone(), Some(seen)).await.unwrap();
+    let membership = cluster.metrics(leader).membership.membership.clone();
+    assert_eq!(membership.voters(), &BTreeSet::from([leader, 4]));
+    assert_eq!(membership.nodes(), &nodes);
+    let again = raft.change_membership(set, Some(seen)).await.unwrap_err();
+    assert!(matches!(again, ChangeMembershipError::Mismatch { expected, .. } if expected == seen), "{again}");
+    cluster.wait_equal(&[leader, others[0], 4, 5]).await;
+}

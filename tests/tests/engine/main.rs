@@ -15,4 +15,3 @@ mod paper_transfers;
 mod scenarios;
 mod simulation;
 mod snapshots;
-mod transfers;

@@ -630,3 +630,51 @@ fn a_node_that_has_anything_begins_no_cluster() {
     fresh.speed_up(1);
     assert!(matches!(initialize(&mut fresh, 1), Some(InitializeError::AlreadyInitialized { .. })));
 }
+
+/// A server was away when it was removed. Nobody spoke to it any more; without pre-votes it deposed the leader whenever the
+/// check of terms let it, for ever. Here a member tells it, and it is silent: it costs one election at most.
+///
+/// `PikaLabs/floyd#25`, `RedisLabs/redisraft#136`, `hashicorp/raft#524`; thesis 4.2.3.
+#[test]
+fn a_removed_server_that_was_away_disturbs_once_at_most() {
+    for (pre_vote, check_quorum) in [(true, true), (true, false), (false, true), (false, false)] {
+        let mut cluster = Cluster::with_config(3, Config { pre_vote, check_quorum, ..Config::default() });
+        cluster.elect(1);
+        cluster.isolate(&[3]);
+        cluster.change(1, MembershipChange::Remove(ids([3])));
+        cluster.settle();
+        cluster.run(10 * ELECTION_TIMEOUT_MS);
+        let won = |cluster: &Cluster| -> u64 {
+            [1, 2].map(|id| cluster.metrics(id).counters.elections_won).iter().sum()
+        };
+        let before = won(&cluster);
+        cluster.heal();
+        cluster.run(40 * ELECTION_TIMEOUT_MS);
+        let elections = won(&cluster) - before;
+        assert!(elections <= 1, "{elections} elections with {pre_vote} {check_quorum}");
+        assert_eq!(cluster.metrics(3).standing, openconsensus::Standing::Removed);
+    }
+}
+
+/// A voter was removed while another one was dead, which left one that answers of two: nothing could be committed any more,
+/// and neither could the repair. Here it is refused, with the dead one named, until that one is removed.
+///
+/// `f-rustrated/EastGuard#150`; thesis 4.2.1.
+#[test]
+fn a_removal_that_would_freeze_the_cluster_is_refused() {
+    let mut cluster = Cluster::of(3);
+    cluster.elect(1);
+    cluster.crash(3);
+    cluster.run(3 * ELECTION_TIMEOUT_MS);
+    let request = cluster.change(1, MembershipChange::Remove(ids([2])));
+    let expected = ChangeMembershipError::QuorumSilent { silent: ids([3]), voters: ids([1, 3]) };
+    assert_eq!(refusal(&cluster, request), &expected);
+    for gone in [3, 2] {
+        let request = cluster.change(1, MembershipChange::Remove(ids([gone])));
+        cluster.settle();
+        assert!(is_changed(&cluster, request), "{gone}");
+    }
+    let write = cluster.write(1, 7);
+    cluster.settle();
+    assert_eq!(cluster.outcome(write), Outcome::Applied);
+}
