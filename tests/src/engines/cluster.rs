@@ -23,6 +23,8 @@ pub enum Outcome {
     Open,
     /// Never appended.
     NotLeader,
+    /// Never appended: too much is not committed.
+    Busy,
     /// Committed.
     Applied,
     /// Another entry was committed in its place.
@@ -193,6 +195,7 @@ impl Cluster {
                 None => Outcome::Open,
             },
             Some(Reply::NotLeader { .. }) => Outcome::NotLeader,
+            Some(Reply::Busy { .. }) => Outcome::Busy,
             None => Outcome::Open,
             Some(other) => panic!("a write was answered by {other:?}"),
         }

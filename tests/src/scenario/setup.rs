@@ -266,7 +266,7 @@ impl Stage {
             if request.is_write {
                 answer += match self.cluster.outcome(request.id) {
                     crate::engines::Outcome::Open => ", open",
-                    crate::engines::Outcome::NotLeader => "",
+                    crate::engines::Outcome::NotLeader | crate::engines::Outcome::Busy => "",
                     crate::engines::Outcome::Applied => ", committed",
                     crate::engines::Outcome::Dropped => ", lost",
                 };

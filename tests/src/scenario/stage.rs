@@ -158,7 +158,7 @@ impl Stage {
                     Outcome::Dropped => {
                         lines.push(format!("r{} is lost: another entry stands there", request.id.0));
                     }
-                    Outcome::Open | Outcome::NotLeader => {}
+                    Outcome::Open | Outcome::NotLeader | Outcome::Busy => {}
                 }
             }
         }

@@ -165,6 +165,7 @@ scripts! {
     together_a_vote_request_before_an_append
     together_an_append_before_a_vote_request
     together_two_leaders_in_one_step
+    too_much_uncommitted
     transfer_asked_of_another_node
     transfer_asked_while_nobody_leads
     transfer_that_another_node_wins

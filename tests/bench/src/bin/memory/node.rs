@@ -39,7 +39,7 @@ pub(crate) struct NodeArgs {
     /// The largest command, in bytes.
     #[arg(long, default_value_t = 65_536)]
     pub(crate) bytes_max: u64,
-    /// Each write to the log takes so long, and a second for each 4 MiB.
+    /// Each write to the log takes so long, and a second for each 16 MiB.
     #[arg(long)]
     pub(crate) disk_ms: Option<u64>,
     /// The state machine takes a second for so many bytes.
@@ -78,7 +78,7 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
     let network = GrpcNetwork::<Load>::new(limits::network(args.limits), args.id, &address)?;
     let disk = args.disk_ms.map_or_else(Pace::default, |ms| Pace {
         call: Duration::from_millis(ms),
-        bytes_per_second: Some(4 << 20),
+        bytes_per_second: Some(16 << 20),
     });
     let machine = Pace { bytes_per_second: args.apply_bytes_per_second, ..Pace::default() };
     let config = limits::node(args.limits);

@@ -29,7 +29,7 @@ pub(crate) enum Scenario {
     DeadFollower,
     /// The connection to one follower carries 16 KiB in a second.
     SlowFollower,
-    /// Each write to the leader's log takes 50 ms, and a second for each 4 MiB.
+    /// Each write to the leader's log takes 50 ms, and a second for each 16 MiB.
     SlowDisk,
     /// The leader's state machine applies 4 MiB in a second.
     SlowMachine,
