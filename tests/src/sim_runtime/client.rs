@@ -5,9 +5,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures::StreamExt;
 use futures::channel::oneshot;
 use futures::future::{Either, select};
-use openconsensus::{AsyncRuntime, LogId, MaybeSend, TypeConfig, WriteError};
+use openconsensus::{AsyncRuntime, LogId, MaybeSend, Payload, Raft, TypeConfig, WriteError};
 
 use super::application::SimApplication;
 use super::cluster::SimCluster;
@@ -82,14 +83,22 @@ impl<A: SimApplication> SimCluster<A> {
     ) -> Result<Response<A>, WriteError<A::Types>> {
         let Some(node) = self.running_node(id) else { return Err(WriteError::NotLeader { leader: None }) };
         let raft = node.raft;
-        let answer = self.ask(answer_patience, async move { raft.write(command).await }).await;
-        let unknown = Err(WriteError::Unknown { log_id: LogId::ZERO });
-        match answer {
+        let payload = Payload::<A::Types>::Command(command);
+        let shown = format!("{payload:?}");
+        let Payload::Command(command) = payload else { unreachable!("it is a command") };
+        let (oracle, way) = (self.shared.oracle.clone(), self.world().random() % 5);
+        let told = shown.clone();
+        oracle.attempted(&shown);
+        let runtime = node.runtime.clone();
+        let attempt = async move {
+            let outcome = write_in_some_way(&raft, command, way).await;
+            let unknown = Err(WriteError::Unknown { log_id: LogId::ZERO });
             // Nobody can tell what a killed process has done before.
-            Some(Err(_)) if node.runtime.is_killed() => unknown,
-            Some(answer) => answer,
-            None => unknown,
-        }
+            let outcome = if outcome.is_err() && runtime.is_killed() { unknown } else { outcome };
+            oracle.told(&told, &outcome);
+            outcome
+        };
+        self.ask(answer_patience, attempt).await.unwrap_or(Err(WriteError::Unknown { log_id: LogId::ZERO }))
     }
 
     /// Confirms with node `id` that it may be read from, and returns the reader of its state: it has every write that was
@@ -149,6 +158,25 @@ impl<A: SimApplication> SimCluster<A> {
     /// How many requests no node has answered yet.
     pub fn open_requests(&self) -> u64 {
         self.shared.open_requests.load(Ordering::SeqCst)
+    }
+}
+
+/// Writes one command through one of all the calls that do that.
+async fn write_in_some_way<C: TypeConfig>(
+    raft: &Raft<C>,
+    command: C::Command,
+    way: u64,
+) -> Result<C::Response, WriteError<C>> {
+    let only = |mut responses: Vec<C::Response>| responses.pop().expect("one response for one command");
+    match way {
+        0 => raft.try_write(command).await,
+        1 => raft.write_many(vec![command]).await.map(only),
+        2 => raft.try_write_many(vec![command]).await.map(only),
+        3 => {
+            let mut outcomes = std::pin::pin!(raft.write_stream([command]));
+            outcomes.next().await.expect("one outcome for one command")
+        }
+        _ => raft.write(command).await,
     }
 }
 

@@ -5,8 +5,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openconsensus::{
-    AppliedState, ApplyBatch, BoxFuture, Counters, Fatal, Index, LogId, MaybeSync, MetricsWatch, Payload,
-    RaftMetrics, RaftStateMachine, RoleName, Snapshot, SnapshotMeta, Term, TypeConfig,
+    AppliedState, ApplyBatch, BoxFuture, Counters, Fatal, Index, LeadershipEvent, LeadershipWatch, LogId,
+    MaybeSync, MetricsWatch, Payload, RaftMetrics, RaftStateMachine, RoleName, Snapshot, SnapshotMeta, Term,
+    TypeConfig, WriteError,
 };
 
 /// What has happened in a cluster so far: a simulation in which one of these stays zero does not test what it says.
@@ -34,6 +35,16 @@ pub struct Coverage {
     pub reads_by_lease: u64,
     /// Times that a clock was seen to have stopped.
     pub clock_jumps: u64,
+    /// Attempts to write that were refused at once, because too much was admitted or leadership was being transferred.
+    pub writes_busy: u64,
+    /// Attempts to write at a node that did not lead.
+    pub writes_not_leader: u64,
+    /// Attempts to write whose entry was superseded.
+    pub writes_dropped: u64,
+    /// Attempts to write of which nobody knows what became.
+    pub writes_unknown: u64,
+    /// Leaderships whose end was told.
+    pub leaderships_told: u64,
 }
 
 impl Coverage {
@@ -49,7 +60,7 @@ impl Coverage {
         self.counts_mut().into_iter().map(|(name, count)| (name, *count)).collect()
     }
 
-    fn counts_mut(&mut self) -> [(&'static str, &mut u64); 11] {
+    fn counts_mut(&mut self) -> [(&'static str, &mut u64); 16] {
         let Self {
             starts,
             leaders,
@@ -62,6 +73,11 @@ impl Coverage {
             joint_memberships,
             reads_by_lease,
             clock_jumps,
+            writes_busy,
+            writes_not_leader,
+            writes_dropped,
+            writes_unknown,
+            leaderships_told,
         } = self;
         [
             ("starts", starts),
@@ -73,6 +89,11 @@ impl Coverage {
             ("snapshots installed", snapshots_installed),
             ("catch-up reads", catch_up_reads),
             ("joint memberships", joint_memberships),
+            ("writes refused at once", writes_busy),
+            ("writes refused by who does not lead", writes_not_leader),
+            ("writes dropped", writes_dropped),
+            ("writes of unknown outcome", writes_unknown),
+            ("leaderships told to their end", leaderships_told),
             ("reads by lease", reads_by_lease),
             ("clock jumps", clock_jumps),
         ]
@@ -98,6 +119,31 @@ struct Seen {
     joint_memberships: u64,
     /// What each start of a node has counted.
     counters: BTreeMap<u64, Counters>,
+    /// What clients were told of each command, and how often it was applied.
+    commands: BTreeMap<String, Command>,
+    /// Attempts to write that ended in each way.
+    outcomes: Outcomes,
+    /// Leaderships that a node has told of from their start to their end.
+    leaderships_told: u64,
+}
+
+/// A command, under the text by which it shows itself: several attempts to write it, and commands that are equal, are one.
+#[derive(Debug, Default)]
+struct Command {
+    /// At how many indexes it was applied.
+    applied: u64,
+    /// How many attempts were answered as applied.
+    certain: u64,
+    /// How many have no answer, or one that leaves it open.
+    open: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+struct Outcomes {
+    busy: u64,
+    not_leader: u64,
+    dropped: u64,
+    unknown: u64,
 }
 
 #[derive(Debug)]
@@ -130,6 +176,11 @@ impl Oracle {
             snapshots_installed: sum(|counters| counters.snapshots_installed),
             catch_up_reads: sum(|counters| counters.catch_up_reads),
             joint_memberships: seen.joint_memberships,
+            writes_busy: seen.outcomes.busy,
+            writes_not_leader: seen.outcomes.not_leader,
+            writes_dropped: seen.outcomes.dropped,
+            writes_unknown: seen.outcomes.unknown,
+            leaderships_told: seen.leaderships_told,
             reads_by_lease: sum(|counters| counters.reads_by_lease),
             clock_jumps: sum(|counters| counters.clock_jumps),
         }
@@ -188,9 +239,73 @@ impl Oracle {
         }
     }
 
+    /// A client begins an attempt to write a command.
+    pub(super) fn attempted(&self, command: &str) {
+        self.lock().commands.entry(command.to_owned()).or_default().open += 1;
+    }
+
+    /// What a client was told of an attempt: that it was applied must be true, and if it was told that it never will be, no
+    /// attempt may account for it any more.
+    pub(super) fn told<C: TypeConfig>(&self, command: &str, outcome: &Result<C::Response, WriteError<C>>) {
+        let mut seen = self.lock();
+        let (certain, open) = match outcome {
+            Ok(_) => (1, 0),
+            Err(WriteError::Unknown { .. }) => (0, 1),
+            Err(_) => (0, 0),
+        };
+        match outcome {
+            Err(WriteError::Busy { .. } | WriteError::Transferring) => seen.outcomes.busy += 1,
+            Err(WriteError::NotLeader { .. }) => seen.outcomes.not_leader += 1,
+            Err(WriteError::Dropped) => seen.outcomes.dropped += 1,
+            Err(WriteError::Unknown { .. }) => seen.outcomes.unknown += 1,
+            Ok(_) | Err(_) => {}
+        }
+        let known = seen.commands.entry(command.to_owned()).or_default();
+        known.certain += certain;
+        known.open = known.open + open - 1;
+        seen.check_command(command);
+    }
+
+    /// Watches what one start of a node tells of its leadership until it stops.
+    pub(super) async fn watch_leadership(self, node: u64, mut watch: LeadershipWatch) {
+        let mut open: Option<(Term, bool)> = None;
+        let mut last = 0;
+        while let Some(event) = watch.next().await {
+            let mut seen = self.lock();
+            let is_right = match event {
+                LeadershipEvent::Started { term, .. } => {
+                    let leader = *seen.leaders.entry(term).or_insert(node);
+                    if leader != node {
+                        seen.violations
+                            .push(format!("nodes {leader} and {node} have both led in term {term}"));
+                    }
+                    let is_next = open.is_none() && last < term;
+                    (open, last) = (Some((term, false)), term);
+                    is_next
+                }
+                LeadershipEvent::Ready { term } => open.replace((term, true)) == Some((term, false)),
+                LeadershipEvent::Stopped { term } => {
+                    seen.leaderships_told += 1;
+                    open.take().is_some_and(|(open, _)| open == term)
+                }
+                _ => false,
+            };
+            if !is_right {
+                seen.violations.push(format!("node {node} tells {event:?} out of order: {open:?}"));
+            }
+        }
+        if open.is_some() {
+            self.report(format!("node {node} has stopped and has not told the end of {open:?}"));
+        }
+    }
+
     fn on_applied(&self, node: u64, log_id: LogId, entry: String, response: Option<String>) {
         let mut seen = self.lock();
         let Some(first) = seen.applied.get(&log_id.index) else {
+            if response.is_some() {
+                seen.commands.entry(entry.clone()).or_default().applied += 1;
+                seen.check_command(&entry);
+            }
             seen.applied.insert(log_id.index, Applied { node, log_id, entry, response });
             return;
         };
@@ -206,6 +321,19 @@ impl Oracle {
 
     fn lock(&self) -> MutexGuard<'_, Seen> {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seen {
+    /// A command was applied as often as its clients were told, and as often more as nobody knows.
+    fn check_command(&mut self, command: &str) {
+        let Some(Command { applied, certain, open }) = self.commands.get(command) else { return };
+        if *applied < *certain || certain + open < *applied {
+            self.violations.push(format!(
+                "{command} was applied {applied} times; {certain} attempts were answered as applied, and of {open} \
+                 nobody knows"
+            ));
+        }
     }
 }
 
