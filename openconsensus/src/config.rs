@@ -121,7 +121,8 @@ pub struct Config {
     /// A peer that answers, and one that is being sent a snapshot, keeps the entries it will need from being purged,
     /// up to so many entries behind the snapshot. At least `log_keep_entries`; default 1,000,000.
     pub log_hold_entries_max: u64,
-    /// A transfer of a snapshot is given up when no byte moves for so long. 100 to 3,600,000; default 10,000.
+    /// A transfer of a snapshot is given up when nothing moves for so long. What moves is seen in pieces of 64 KiB: a network
+    /// must be able to move one in this time. 100 to 3,600,000; default 10,000.
     pub snapshot_progress_timeout_ms: u64,
     /// A transfer is given up when the peer has not said that it is installed so long after its last byte. 100 to
     /// 86,400,000; default 300,000.

@@ -232,6 +232,11 @@ impl Cluster {
         self.slot(id, |slot| slot.machine_faults.clone())
     }
 
+    /// The disk of the state machine of node `id`, with its snapshot.
+    pub fn machine_disk(&self, id: u64) -> KvDisk {
+        self.slot(id, |slot| slot.disk.clone())
+    }
+
     /// The nodes that run, in order.
     pub fn running(&self) -> Vec<u64> {
         self.nodes().iter().filter(|(_, slot)| slot.running.is_some()).map(|(id, _)| *id).collect()

@@ -66,6 +66,8 @@ pub struct SnapshotFaults {
     pub break_after_bytes: Option<u64>,
     /// Nothing passes any more when so many bytes have, and nobody is told.
     pub stall_after_bytes: Option<u64>,
+    /// A bit of the byte at this place is flipped on its way, and nobody is told.
+    pub flip_bit_at: Option<u64>,
     /// The bytes are cut into chunks of this size at most.
     pub chunk_bytes: Option<usize>,
     /// How long each chunk takes.

@@ -91,6 +91,10 @@ async fn send_pieces<C: TypeConfig>(
             if faults.stall_after_bytes.is_some_and(|limit| limit <= passed) {
                 std::future::pending::<()>().await;
             }
+            let part = match faults.flip_bit_at.and_then(|place| place.checked_sub(passed)) {
+                Some(place) if place < part.len() as u64 => flip_bit(&part, place as usize),
+                _ => part,
+            };
             passed += part.len() as u64;
             hub.lock().traffic.snapshot_bytes += part.len() as u64;
             if pieces.send(Piece::Chunk(part)).await.is_err() {
@@ -102,6 +106,12 @@ async fn send_pieces<C: TypeConfig>(
     // As above: a receiver that does not want the end has its reasons.
     let _ = pieces.send(Piece::End).await;
     Ok(())
+}
+
+fn flip_bit(bytes: &Chunk, place: usize) -> Chunk {
+    let mut bytes = bytes.to_vec();
+    bytes[place] ^= 1;
+    bytes.into()
 }
 
 /// What the receiver reads: an error at its end unless the sender has said that it is the end.

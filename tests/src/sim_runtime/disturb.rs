@@ -300,6 +300,8 @@ impl<A: SimApplication> Chaos<'_, A> {
                 network.set_link_faults(node, other, LinkFaults { delay, ..LinkFaults::default() });
             }
             3 => network.set_snapshot_faults(SnapshotFaults {
+                // State machines of others need not have checksums: a network is trusted to have them.
+                flip_bit_at: None,
                 break_after_bytes: self.random.bool().then(|| self.random.u64(0..3000)),
                 stall_after_bytes: self.random.bool().then(|| self.random.u64(0..3000)),
                 chunk_bytes: Some(self.random.usize(1..500)),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use openconsensus::{Config, ProgressName, SnapshotError};
+use openconsensus::{Config, ProgressName, PurgeError, SnapshotError};
 use openconsensus_tests::{Cluster, ClusterOptions, Load, SnapshotFaults, StateKind, eventually, put};
 
 use crate::{options, other_than, write_bulk};
@@ -16,7 +16,8 @@ fn config() -> Config {
         snapshot_after_entries: None,
         log_keep_entries: 0,
         log_hold_entries_max: 100_000,
-        snapshot_progress_timeout_ms: 500,
+        // Longer than a whole snapshot takes: it is seen to move only when it is there.
+        snapshot_progress_timeout_ms: 1500,
         snapshot_install_timeout_ms: 2000,
         ..ClusterOptions::config()
     }
@@ -231,6 +232,116 @@ async fn writes_go_on_while_a_snapshot_is_sent_and_while_one_is_built() {
     let history = load.stop().await;
     cluster.wait_equal(&[1, 2, 3]).await;
     history.check(&cluster.reader(away).view());
+}
+
+/// A state machine that had no room for a snapshot stopped its node, and the cluster lost a voter for want of a file that
+/// nobody needed.
+#[tokio::test]
+async fn a_snapshot_that_cannot_be_built_is_told_and_the_node_goes_on() {
+    let cluster =
+        Cluster::of_voters(1, ClusterOptions { config: config(), ..ClusterOptions::default() }).await;
+    write_bulk(&cluster, 1, "k", 100).await;
+    let first = cluster.raft(1).snapshot().await.unwrap();
+    // The write after the next one is the snapshot.
+    cluster.client().must_write(put("more", "1")).await;
+    cluster.machine_faults(1).fail_write(1);
+    let error = cluster.raft(1).snapshot().await.unwrap_err();
+    assert!(
+        matches!(&error, SnapshotError::Failed(error) if error.to_string().contains("made to fail")),
+        "{error}"
+    );
+    cluster.client().must_write(put("even more", "2")).await;
+    eventually("the failure to be counted", || {
+        let metrics = cluster.metrics(1);
+        let counters = &metrics.counters;
+        let is_counted = (counters.snapshots_built, counters.snapshots_failed) == (1, 1);
+        if is_counted && metrics.snapshot == first.last { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+    assert_eq!(cluster.metrics(1).fatal, None);
+    let second = cluster.raft(1).snapshot().await.unwrap();
+    assert!(first.last.index < second.last.index, "{second:?}");
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_damaged_on_the_leaders_disk_is_replaced_and_sent() {
+    for state in [StateKind::Volatile, StateKind::Persistent] {
+        let (cluster, leader, away) = with_follower_behind(state).await;
+        for id in cluster.running() {
+            cluster.machine_disk(id).damage_snapshot();
+        }
+        cluster.start(away).await;
+        check_equal(&cluster, away).await;
+        let leader = cluster.metrics(leader);
+        let counters = leader.counters;
+        assert_eq!((counters.snapshots_damaged, counters.snapshots_built), (1, 2), "{counters:?}");
+        assert_eq!(counters.snapshots_unsent, 1);
+        assert_eq!(leader.fatal, None);
+    }
+}
+
+#[tokio::test]
+async fn a_snapshot_that_is_damaged_on_its_way_is_refused_and_sent_again() {
+    let (cluster, leader, away) = with_follower_behind(StateKind::Persistent).await;
+    cluster
+        .network()
+        .set_snapshot_faults(SnapshotFaults { flip_bit_at: Some(1000), ..SnapshotFaults::default() });
+    cluster.start(away).await;
+    eventually("damaged snapshots to be refused", || {
+        let metrics = cluster.metrics(away);
+        if 2 <= metrics.counters.snapshots_refused { Ok(()) } else { Err(metrics) }
+    })
+    .await;
+    let metrics = cluster.metrics(away);
+    assert_eq!((metrics.snapshot, &metrics.fatal), (openconsensus::LogId::ZERO, &None));
+    assert_eq!(cluster.reader(away).len(), 0, "the state is as before");
+    cluster.network().calm();
+    check_equal(&cluster, away).await;
+    // It was not the leader's snapshot that was damaged.
+    assert_eq!(cluster.metrics(leader).counters.snapshots_damaged, 0);
+}
+
+/// With its state on the disk a node needs no snapshot, and builds another one for others. With nothing but the snapshot
+/// it has lost what its log begins behind.
+#[tokio::test]
+async fn a_node_whose_snapshot_is_damaged_starts_only_if_it_has_its_state() {
+    for (state, starts) in [(StateKind::Persistent, true), (StateKind::Volatile, false)] {
+        let (cluster, leader, away) = with_follower_behind(state).await;
+        let other = (1..=3).find(|id| *id != leader && *id != away).unwrap();
+        cluster.crash(other).await;
+        cluster.machine_disk(other).damage_snapshot();
+        let started = cluster.try_start(other).await;
+        if starts {
+            cluster.client().must_write(put("after", "1")).await;
+            cluster.wait_equal(&[leader, other]).await;
+            continue;
+        }
+        let error = started.map(drop).unwrap_err().to_string();
+        assert!(error.contains("is damaged: its checksum is"), "{error}");
+        assert!(error.contains("remove it from the cluster and add it anew"), "{error}");
+    }
+}
+
+/// Operators purge for want of room; whoever is late gets a snapshot.
+#[tokio::test]
+async fn a_log_that_is_purged_by_hand_is_purged_on_the_disk_and_late_peers_get_a_snapshot() {
+    let config = Config { log_keep_entries: 100_000, ..config() };
+    let cluster = Cluster::of_voters(3, ClusterOptions { config, ..ClusterOptions::default() }).await;
+    let leader = cluster.leader().await;
+    let away = other_than(&cluster, leader);
+    cluster.crash(away).await;
+    write_bulk(&cluster, leader, "missed", 1000).await;
+    let raft = cluster.raft(leader);
+    let upto = cluster.metrics(leader).applied.index;
+    let refused = raft.purge_log(upto).await.unwrap_err();
+    assert_eq!(refused, PurgeError::NotInSnapshot { upto, snapshot: openconsensus::LogId::ZERO });
+    let snapshot = raft.snapshot().await.unwrap().last;
+    assert_eq!(cluster.log(leader).state().purged.index, 0);
+    assert_eq!(raft.purge_log(snapshot.index).await, Ok(snapshot));
+    assert_eq!(cluster.log(leader).state().purged, snapshot);
+    cluster.start(away).await;
+    check_equal(&cluster, away).await;
+    assert_eq!(cluster.metrics(away).counters.snapshots_installed, 1);
 }
 
 /// Lets a snapshot take about half a second.
