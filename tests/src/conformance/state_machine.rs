@@ -44,6 +44,12 @@ pub trait StateMachineFactory<C: TypeConfig>: Samples<C> {
         true
     }
 
+    /// Damages the current snapshot where it is kept, as a failing disk does, while the state machine is open. Returns
+    /// `false`, the default, where that cannot be had.
+    fn damage_snapshot(&self, _disk: &Self::Disk) -> bool {
+        false
+    }
+
     /// A copy of `disk` as it would be found after the power was cut now. `None`, the default, where that cannot be had.
     fn crashed(&self, _disk: &Self::Disk) -> Option<Self::Disk> {
         None
@@ -149,7 +155,8 @@ checks! {
         "How many bytes its stream has, where that is known.",
     ];
     snapshots::a_build_that_is_dropped_leaves_the_snapshot_before_it: [
-        "A future that is dropped leaves the snapshot before it in place.",
+        "A future that is dropped, or that returns an error because the disk is full, say, leaves the snapshot before it \
+         in place and the state as it is.",
     ];
     snapshots::a_build_that_ends_late_does_not_replace_a_later_snapshot: [
         "When it resolves, [`current_snapshot`](Self::current_snapshot) returns this snapshot or a later one, also after \
@@ -157,6 +164,16 @@ checks! {
     ];
     snapshots::a_stream_outlives_its_snapshot: [
         "A stream that was returned stays readable when a later snapshot takes its place.",
+        "One that is still being read when another takes its place is removed afterwards.",
+    ];
+    snapshots::a_damaged_snapshot_is_an_error_and_is_replaced_by_the_next: [
+        "A snapshot that is damaged or gone is an error, of this call or of the stream, never a stream of wrong bytes: the \
+         state machine checks what it has stored, with checksums, as it reads.",
+        "After such an error the state is as before and the node goes on: it builds another snapshot and sends that.",
+        "Called again without an `apply` in between, it writes the same state once more: it is asked to where the current \
+         snapshot is damaged.",
+        "A state machine whose state may be older than its snapshot, and is not empty, must know what even a damaged \
+         snapshot covers: it returns that, with a stream that ends in an error.",
     ];
     installing::a_snapshot_replaces_everything: [
         "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
@@ -172,6 +189,8 @@ checks! {
          state must be as before; the driver then does not take the error for one of the state machine.",
     ];
     installing::wrong_bytes_are_refused_as_a_whole: [
+        "So it is when what has come is damaged or makes no sense: an error of the kind \
+         [`InvalidData`](io::ErrorKind::InvalidData) says that the state is as before and that the snapshot is to blame.",
         "Replaces the whole state by that of a snapshot, and makes it the current snapshot: all or nothing, also in a \
          crash.",
     ];
@@ -192,6 +211,10 @@ checks! {
     ];
     crashing::a_call_that_fails_leaves_nothing_half_done: [
         "Applies the commands of a batch: all of them or, on an error, none.",
-        "A failed call stops the node; nothing is retried behind the application's back.",
+        "A failed call stops the node, and nothing is retried behind the application's back, with three exceptions about \
+         snapshots, which change nothing: one that cannot be built, one that cannot be read to be sent, and one that comes \
+         damaged from a leader.",
+        "A future that is dropped, or that returns an error because the disk is full, say, leaves the snapshot before it \
+         in place and the state as it is.",
     ];
 }

@@ -54,6 +54,12 @@ enum Fault {
     ErrorTakenForEnd,
     /// The checksum of a snapshot is not looked at.
     ChecksumIgnored,
+    /// A snapshot that came damaged is said to be the disk's fault.
+    DamageBlamedOnTheDisk,
+    /// What is read to be sent is not checked.
+    DamageNotSeen,
+    /// A damaged snapshot of the same state is not replaced.
+    DamageKept,
 }
 
 /// Values by their keys.
@@ -130,6 +136,15 @@ impl StateMachineFactory<Kv> for Machines {
 
     async fn contents(&self, machine: &mut Broken) -> io::Result<Vec<u8>> {
         Ok(encode(&machine.disk.lock().stored.pairs))
+    }
+
+    fn damage_snapshot(&self, disk: &Disk) -> bool {
+        if let Some((_, bytes)) = &mut disk.lock().stored.snapshot {
+            let mut damaged = bytes.to_vec();
+            damaged[0] ^= 1;
+            *bytes = damaged.into();
+        }
+        true
     }
 
     fn crashed(&self, disk: &Disk) -> Option<Disk> {
@@ -276,7 +291,10 @@ impl RaftStateMachine<Kv> for Broken {
             let meta = view.0.clone();
             disk.write(|stored| {
                 let current = stored.snapshot.as_ref().map_or(0, |(current, _)| current.last.index);
-                if current <= meta.last.index || fault == Fault::LateSnapshotWins {
+                let is_same = current == meta.last.index;
+                if current <= meta.last.index && !(is_same && fault == Fault::DamageKept)
+                    || fault == Fault::LateSnapshotWins
+                {
                     stored.snapshot = Some(view);
                 }
             })?;
@@ -287,6 +305,9 @@ impl RaftStateMachine<Kv> for Broken {
     async fn current_snapshot(&mut self) -> io::Result<Option<Snapshot<Kv>>> {
         let (fault, disk) = (self.fault, self.disk.clone());
         let Some((meta, bytes)) = self.disk.lock().stored.snapshot.clone() else { return Ok(None) };
+        if !decode(&bytes).1 && ![Fault::ChecksumIgnored, Fault::DamageNotSeen].contains(&fault) {
+            return Err(io::Error::new(io::ErrorKind::InvalidData, "the snapshot is damaged"));
+        }
         let chunks = (0..bytes.len().div_ceil(1000)).map(move |number| {
             let current = disk.lock().stored.snapshot.as_ref().map(|(_, bytes)| bytes.clone());
             let bytes = current.filter(|_| fault == Fault::StreamFollows).unwrap_or_else(|| bytes.clone());
@@ -311,7 +332,11 @@ impl RaftStateMachine<Kv> for Broken {
         }
         let (mut pairs, is_right) = decode(&bytes);
         if !is_right && ![Fault::ChecksumIgnored, Fault::ErrorTakenForEnd].contains(&self.fault) {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "the checksum of the snapshot is wrong"));
+            let kind = match self.fault {
+                Fault::DamageBlamedOnTheDisk => io::ErrorKind::Other,
+                _ => io::ErrorKind::InvalidData,
+            };
+            return Err(io::Error::new(kind, "the checksum of the snapshot is wrong"));
         }
         self.disk.write(|stored| {
             if self.fault == Fault::Merged {
@@ -366,6 +391,8 @@ fn state_machines_that_build_wrong_snapshots_are_caught() {
     is_caught(Fault::CurrentTooEarly, "a_build_that_is_dropped_leaves_the_snapshot_before_it");
     is_caught(Fault::LateSnapshotWins, "a_build_that_ends_late_does_not_replace_a_later_snapshot");
     is_caught(Fault::StreamFollows, "a_stream_outlives_its_snapshot");
+    is_caught(Fault::DamageNotSeen, "a_damaged_snapshot_is_an_error_and_is_replaced_by_the_next");
+    is_caught(Fault::DamageKept, "a_damaged_snapshot_is_an_error_and_is_replaced_by_the_next");
 }
 
 #[test]
@@ -375,5 +402,6 @@ fn state_machines_that_install_in_part_are_caught() {
     is_caught(Fault::Merged, "a_snapshot_replaces_everything");
     is_caught(Fault::NotMadeCurrent, "a_snapshot_replaces_everything");
     is_caught(Fault::ErrorTakenForEnd, "a_stream_that_breaks_leaves_all_as_before");
+    is_caught(Fault::DamageBlamedOnTheDisk, "wrong_bytes_are_refused_as_a_whole");
     is_caught(Fault::ChecksumIgnored, "wrong_bytes_are_refused_as_a_whole");
 }

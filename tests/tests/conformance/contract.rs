@@ -29,6 +29,21 @@ const EXCUSED: &[(&str, &str)] = &[
     ),
     ("Reads entries of one log storage, beside its writer.", "says what it is"),
     ("The application.", "says what it is"),
+    ("How many snapshots are kept is the state machine's affair.", "allows everything"),
+    ("One is enough: the core only ever asks for the current one.", "says why"),
+    (
+        "What a crash leaves behind of a snapshot that was being built or received is removed at the next start.",
+        "where it would be is known to the state machine only",
+    ),
+    ("The node goes on after such an error, and tries again later.", "is what the core does"),
+    ("Called at start, and whenever a peer needs a snapshot.", "is what the core does"),
+    (
+        "Only where the state after a restart is older than the snapshot, and the log does not have all between, the node \
+         refuses to start; so the error says which file is damaged.",
+        "is what the core does; a suite does not know what a file is called",
+    ),
+    ("It is refused, and the leader sends it again, later and later.", "is what the core does"),
+    ("Any other error stops the node.", "is what the core does"),
     (
         "To read the state beside it, keep a handle of your own to what it stores, and call \
          [`Raft::read`](crate::Raft::read) first.",

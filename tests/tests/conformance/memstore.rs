@@ -112,6 +112,11 @@ impl StateMachineFactory<Kv> for MemStateMachines {
     async fn contents(&self, machine: &mut MemStateMachine) -> io::Result<Vec<u8>> {
         Ok(contents(machine))
     }
+
+    fn damage_snapshot(&self, disk: &KvDisk) -> bool {
+        disk.damage_snapshot();
+        true
+    }
 }
 
 /// What a disk in memory does not offer: it is not lost in a crash, nor does it fail.

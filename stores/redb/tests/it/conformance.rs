@@ -157,6 +157,17 @@ impl StateMachineFactory<Kv> for StateMachines {
         Ok(contents)
     }
 
+    fn damage_snapshot(&self, (_, folder): &Place) -> bool {
+        let files = std::fs::read_dir(folder.path()).expect("the folder is there");
+        for file in files.map(|file| file.expect("the folder can be read").path()) {
+            let mut bytes = std::fs::read(&file).expect("the snapshot can be read");
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&file, bytes).expect("the snapshot can be written");
+        }
+        true
+    }
+
     fn crashed(&self, (disk, _): &Place) -> Option<Place> {
         let point = disk.crash_point();
         Some(place_of(&point, point.strict()))

@@ -1,5 +1,7 @@
 //! Installing snapshots: whole, in any chunks, broken off, with wrong bytes.
 
+use std::io;
+
 use openconsensus::{RaftStateMachine, TypeConfig};
 
 use super::StateMachineFactory;
@@ -66,7 +68,6 @@ where
 /// install what it must not keep; all must be as before, and then the snapshot must still be installed.
 async fn refuse<C, F>(
     factory: &F,
-    keeps_going: bool,
     attempt: impl AsyncFn(&mut F::Machine, &Image<C>) -> Result<(), Flaw>,
 ) -> Result<(), Flaw>
 where
@@ -80,13 +81,11 @@ where
     subject.apply_to(33).await?;
     attempt(subject.machine(), &image).await?;
     let what = "after a snapshot that could not be installed";
-    if keeps_going {
-        subject.check(what).await?;
-        let current = subject.current(what).await?;
-        same(format!("{what}, the current snapshot"), current.meta, own.meta.clone())?;
-        subject.apply_to(36).await?;
-        subject.check(&format!("{what}, entries applied behind it")).await?;
-    }
+    subject.check(what).await?;
+    let current = subject.current(what).await?;
+    same(format!("{what}, the current snapshot"), current.meta, own.meta.clone())?;
+    subject.apply_to(36).await?;
+    subject.check(&format!("{what}, entries applied behind it")).await?;
     subject.restart(what).await?;
     let current = subject.current(what).await?;
     same(format!("{what}, the current snapshot after a restart"), current.meta, own.meta)?;
@@ -100,7 +99,7 @@ where
     C: TypeConfig<Response: PartialEq>,
     F: StateMachineFactory<C>,
 {
-    refuse(factory, true, async |machine: &mut F::Machine, image: &Image<C>| {
+    refuse(factory, async |machine: &mut F::Machine, image: &Image<C>| {
         // Before the first byte, in the middle, and behind the last one, where all that is missing is the end.
         for part in [0, 1, 10, 15, 20] {
             let bytes = image.bytes.len() * part / 20;
@@ -124,7 +123,7 @@ where
         return skip("`detects_damage`: a way to tell wrong bytes");
     }
     for part in 0..8 {
-        refuse(factory, false, async |machine: &mut F::Machine, image: &Image<C>| {
+        refuse(factory, async |machine: &mut F::Machine, image: &Image<C>| {
             let place = image.bytes.len() * (part / 2) / 4;
             let (what, bytes) = if part % 2 == 0 {
                 let mut wrong = image.bytes.to_vec();
@@ -134,7 +133,15 @@ where
                 (format!("the first {place} bytes of a snapshot"), image.bytes[..place].to_vec())
             };
             let result = machine.install_snapshot(image.with_bytes(bytes).snapshot(1000)).await;
-            holds(result.is_err(), format!("{what} was installed"), "an error, if damage is detected")
+            let Err(error) = result else {
+                return wrong(format!("{what} was installed"), "an error, if damage is detected");
+            };
+            let is_to_blame = error.kind() == io::ErrorKind::InvalidData;
+            holds(
+                is_to_blame,
+                format!("{what}: {error} ({:?})", error.kind()),
+                "an error of the kind InvalidData",
+            )
         })
         .await?;
     }

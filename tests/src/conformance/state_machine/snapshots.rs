@@ -9,7 +9,7 @@ use super::StateMachineFactory;
 use super::image::Image;
 use super::story::{LENGTH, Story};
 use super::subject::Subject;
-use crate::conformance::verdict::{Flaw, holds, same, works, yield_now};
+use crate::conformance::verdict::{Flaw, holds, same, skip, works, wrong, yield_now};
 
 pub(super) async fn a_snapshot_is_of_the_moment_when_it_was_asked_for<C, F>(factory: &F) -> Result<(), Flaw>
 where
@@ -168,4 +168,58 @@ where
         other.check(&format!("{what}, installed elsewhere")).await?;
     }
     Ok(())
+}
+
+pub(super) async fn a_damaged_snapshot_is_an_error_and_is_replaced_by_the_next<C, F>(
+    factory: &F,
+) -> Result<(), Flaw>
+where
+    C: TypeConfig<Response: PartialEq>,
+    F: StateMachineFactory<C>,
+{
+    let story = Story::tell(factory, 1).await?;
+    let what = "the snapshot of entry 30, which was damaged";
+    // Replaced by one of the same state, and by one of a later one.
+    for upto in [30, 35] {
+        let mut subject = Subject::at(factory, &story, 30).await?;
+        subject.build().await?;
+        if !factory.damage_snapshot(&subject.disk) {
+            return skip("`damage_snapshot`: a way to damage what is stored");
+        }
+        is_noticed(subject.machine(), what).await?;
+        subject.check(&format!("after an attempt to read {what}")).await?;
+        subject.apply_to(upto).await?;
+        let image = subject.build().await?;
+        subject.restart(&format!("a snapshot in the place of {what}")).await?;
+        let mut other = Subject::new(factory, &story).await?;
+        other.install(&image, 4096).await?;
+        other.check(&format!("a snapshot in the place of {what}, installed elsewhere")).await?;
+    }
+    let mut subject = Subject::at(factory, &story, 30).await?;
+    subject.build().await?;
+    factory.damage_snapshot(&subject.disk);
+    subject.close();
+    let mut machine = works(format!("{what}, opening"), factory.open(&subject.disk).await)?;
+    let applied = works(format!("{what}, the applied state"), machine.applied_state().await)?;
+    let applied = applied.last_applied.index;
+    if 0 < applied && applied < 30 {
+        let found =
+            works(format!("{what}, behind a state of entry {applied}"), machine.current_snapshot().await)?;
+        let covers = found.map_or(0, |snapshot| snapshot.meta.last.index);
+        same(format!("{what}, the last entry that it is said to cover"), covers, 30)?;
+    }
+    is_noticed(&mut machine, &format!("{what}, after a restart")).await
+}
+
+/// Fails unless reading the current snapshot does.
+async fn is_noticed<C: TypeConfig>(machine: &mut impl RaftStateMachine<C>, what: &str) -> Result<(), Flaw> {
+    let seen = match machine.current_snapshot().await {
+        Err(_) => return Ok(()),
+        Ok(None) => "no snapshot".to_string(),
+        Ok(Some(snapshot)) => match snapshot.data.try_collect::<Vec<Bytes>>().await {
+            Err(_) => return Ok(()),
+            Ok(chunks) => format!("{} bytes", chunks.concat().len()),
+        },
+    };
+    wrong(format!("{what}: {seen}"), "an error")
 }
