@@ -172,7 +172,8 @@ impl<C: TypeConfig> Raft<C> {
 
     /// Stops the node and answers every waiter. Returns when all its tasks have ended and its stores and network are
     /// dropped, so that the stores can be opened again at once. Calls in progress and later ones return
-    /// [`Fatal::Stopped`], writes that were appended and not answered [`WriteError::Unknown`].
+    /// [`Fatal::Stopped`], writes that were appended and not answered
+    /// [`WriteError::Unknown`](crate::WriteError::Unknown).
     ///
     /// A call of the storage or the state machine that is under way is waited for, not interrupted. If this node leads,
     /// transfer leadership first: the others need not wait for an election then.
