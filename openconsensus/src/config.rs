@@ -139,7 +139,8 @@ pub struct Config {
     /// How long a read waits for a leader to confirm it, and then for the state machine to come as far. 10 to 600,000;
     /// default 5000.
     pub read_timeout_ms: u64,
-    /// How often metrics are published at most. 0 to 60,000; default 5.
+    /// How often metrics are published at most; histograms at most with every twentieth of these intervals. 0 to 60,000;
+    /// default 5.
     pub metrics_interval_ms: u64,
 }
 

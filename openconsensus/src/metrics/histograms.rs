@@ -7,7 +7,8 @@ use super::histogram::Histogram;
 /// How long things have taken on this node since it was started, and how much went into one call. Cheap to clone.
 ///
 /// What happens to many commands at once is measured once and counts as often as there are commands. All times are in
-/// nanoseconds.
+/// nanoseconds. Published with other metrics, but at most once in twenty times
+/// [`metrics_interval_ms`](crate::Config::metrics_interval_ms).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize))]
 pub struct Histograms {

@@ -352,7 +352,10 @@ impl<A: SimApplication> SimCluster<A> {
         let mut violations = self.shared.oracle.violations();
         for (id, slot) in &*self.nodes() {
             let Some(node) = &slot.running else { continue };
-            let fatal = node.raft.metrics().latest().fatal.clone();
+            let metrics = node.raft.metrics().latest();
+            // A part of the trace: the same seed must show the same, down to the last histogram.
+            self.shared.world.note(format_args!("n{id} shows {metrics:?}"));
+            let fatal = metrics.fatal.clone();
             if let Some(fatal) = fatal.filter(|_| slot.failed() == node.failed_before) {
                 violations.push(format!("node {id} has stopped: {fatal}"));
             }

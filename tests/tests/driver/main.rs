@@ -5,3 +5,4 @@ mod example;
 mod executor;
 mod leases;
 mod mistakes;
+mod times;

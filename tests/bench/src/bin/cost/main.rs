@@ -38,7 +38,7 @@ struct Args {
     #[arg(long, default_value = "7")]
     rounds: usize,
     /// How many writes are measured in a round
-    #[arg(long, default_value = "400000")]
+    #[arg(long, default_value = "1000000")]
     writes: u64,
     /// Measure one round of one variant in this process, and print processor and wall time of a write in nanoseconds
     #[arg(long, hide = true)]
@@ -85,6 +85,8 @@ fn compare(args: &Args) -> Result<(), Failure> {
             add("the other build", other, Watching::Nothing);
         }
         add("metrics", &own, Watching::Nothing);
+        add("metrics, exporter", &own, Watching::Exporter);
+        add("metrics, tracing at info", &own, Watching::Tracing);
         add("metrics, exporter, tracing at info", &own, Watching::All);
         for _ in 0..args.rounds {
             for variant in &mut variants {

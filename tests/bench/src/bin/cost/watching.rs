@@ -15,7 +15,11 @@ use crate::cluster::Cluster;
 pub(crate) enum Watching {
     /// Nobody.
     Nothing,
-    /// An exporter that records all nodes and is read, and a subscriber of tracing at `info`.
+    /// An exporter that records all nodes and is read.
+    Exporter,
+    /// A subscriber of tracing at `info`.
+    Tracing,
+    /// Both.
     All,
 }
 
@@ -27,25 +31,27 @@ pub(crate) struct Watched {
 }
 
 /// How often the exporter records, and how often it is read. More often than anybody does.
-const EXPORT_INTERVAL: Duration = Duration::from_millis(250);
+const EXPORT_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Watching {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Nothing => "nothing",
+            Self::Exporter => "exporter",
+            Self::Tracing => "tracing",
             Self::All => "all",
         }
     }
 
     /// Before the nodes are started: what they open spans in.
     pub(crate) fn subscribe(self) {
-        if self == Self::All {
+        if matches!(self, Self::Tracing | Self::All) {
             tracing_subscriber::fmt().with_env_filter("info").with_writer(io::sink).init();
         }
     }
 
     pub(crate) fn begin(self, cluster: &Cluster) -> Result<Watched, Failure> {
-        if self == Self::Nothing {
+        if matches!(self, Self::Nothing | Self::Tracing) {
             return Ok(Watched::default());
         }
         let recorder = PrometheusBuilder::new().install_recorder()?;
