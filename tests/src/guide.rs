@@ -34,6 +34,9 @@ mod failures {}
 #[doc = include_str!("../../openconsensus/guide/observing.md")]
 mod observing {}
 
+#[doc = include_str!("../../openconsensus/guide/names.md")]
+mod names {}
+
 #[doc = include_str!("../../openconsensus/guide/embedding.md")]
 mod embedding {}
 
