@@ -214,13 +214,13 @@ impl Visit for Traced {
 
 impl Seen {
     fn traced(&self, metadata: &Metadata<'_>) -> Traced {
-        let nodes =
+        let mut nodes =
             self.entered.iter().map(|place| &self.spans[*place]).filter(|span| span.name == "raft.node");
         Traced {
             name: metadata.name().to_owned(),
             level: metadata.level().to_string().to_lowercase(),
             values: BTreeMap::new(),
-            inside: nodes.last().map(|span| span.values["node"].clone()),
+            inside: nodes.next_back().map(|span| span.values["node"].clone()),
         }
     }
 }
