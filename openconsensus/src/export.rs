@@ -11,6 +11,7 @@
 //! # }
 //! ```
 
+mod histograms;
 mod series;
 
 use std::collections::BTreeSet;
@@ -20,8 +21,7 @@ use metrics_facade::{Key, Label, Level, Metadata, with_recorder};
 
 use crate::membership::Membership;
 use crate::metrics::{
-    ApplyTimes, Counters, DiskTimes, Histogram, Histograms, MessageCounters, PeerMetrics, ProgressName,
-    QueueMetrics, RaftMetrics, ReadTimes, RoleName, Standing, WriteTimes,
+    Counters, MessageCounters, PeerMetrics, ProgressName, QueueMetrics, RaftMetrics, RoleName, Standing,
 };
 use crate::raft::Raft;
 use crate::runtime::MaybeSend;
@@ -81,50 +81,40 @@ impl MetricsExporter {
             // Of use to nobody who looks at a graph.
             voted_for: _,
             leader,
-            last,
-            stable,
-            committed,
-            applied,
-            snapshot,
+            // Told with the other positions and conditions.
+            last: _,
+            stable: _,
+            committed: _,
+            applied: _,
+            snapshot: _,
             snapshot_bytes,
             snapshot_age_ms,
-            is_building_snapshot,
-            is_installing_snapshot,
-            purged,
+            is_building_snapshot: _,
+            is_installing_snapshot: _,
+            purged: _,
             log_bytes,
             log_bytes_since_snapshot,
             membership,
             standing,
-            transfer_to,
+            transfer_to: _,
             peers,
             quorum_contact_ms,
             leader_contact_ms,
             lease_ms,
-            elections_paused,
-            heartbeats_paused,
-            disk_stalled,
+            elections_paused: _,
+            heartbeats_paused: _,
+            disk_stalled: _,
             tail_bytes,
             queues,
             counters,
             histograms,
-            fatal,
+            fatal: _,
         } = metrics;
         out.choice("openconsensus_role", "role", &ROLES, role);
         out.choice("openconsensus_standing", "standing", &STANDINGS, standing);
         self.leader(&out, leader.map(|leader| leader.to_string()));
         out.gauge("openconsensus_term", &[], *term as f64);
-        let positions = [
-            ("last", last.index),
-            ("stable", *stable),
-            ("committed", *committed),
-            ("applied", applied.index),
-            ("snapshot", snapshot.index),
-            ("purged", purged.index),
-            ("membership", membership.log_id.index),
-        ];
-        for (position, index) in positions {
-            out.gauge("openconsensus_log_index", &[("position", position)], index as f64);
-        }
+        out.positions(metrics);
         for (part, bytes) in [("all", *log_bytes), ("since_snapshot", *log_bytes_since_snapshot)] {
             out.gauge("openconsensus_log_bytes", &[("part", part)], bytes as f64);
         }
@@ -134,18 +124,7 @@ impl MetricsExporter {
         out.gauge("openconsensus_quorum_contact_seconds", &[], seconds(*quorum_contact_ms));
         out.gauge("openconsensus_leader_contact_seconds", &[], seconds(*leader_contact_ms));
         out.gauge("openconsensus_lease_seconds", &[], seconds(*lease_ms));
-        let conditions = [
-            ("building_snapshot", *is_building_snapshot),
-            ("installing_snapshot", *is_installing_snapshot),
-            ("transferring", transfer_to.is_some()),
-            ("elections_paused", *elections_paused),
-            ("heartbeats_paused", *heartbeats_paused),
-            ("disk_stalled", *disk_stalled),
-            ("stopped", fatal.is_some()),
-        ];
-        for (condition, holds) in conditions {
-            out.gauge("openconsensus_condition", &[("condition", condition)], flag(holds));
-        }
+        out.conditions(metrics);
         out.members(&membership.membership);
         self.peers(&out, peers.iter().map(|(id, peer)| (id.to_string(), peer)));
         out.queues(queues);
@@ -224,6 +203,36 @@ impl Out<'_> {
     ) {
         for one in all {
             self.gauge(name, &[(label, &one.to_string())], flag(one == chosen));
+        }
+    }
+
+    fn positions<C: TypeConfig>(&self, metrics: &RaftMetrics<C>) {
+        let positions = [
+            ("last", metrics.last.index),
+            ("stable", metrics.stable),
+            ("committed", metrics.committed),
+            ("applied", metrics.applied.index),
+            ("snapshot", metrics.snapshot.index),
+            ("purged", metrics.purged.index),
+            ("membership", metrics.membership.log_id.index),
+        ];
+        for (position, index) in positions {
+            self.gauge("openconsensus_log_index", &[("position", position)], index as f64);
+        }
+    }
+
+    fn conditions<C: TypeConfig>(&self, metrics: &RaftMetrics<C>) {
+        let conditions = [
+            ("building_snapshot", metrics.is_building_snapshot),
+            ("installing_snapshot", metrics.is_installing_snapshot),
+            ("transferring", metrics.transfer_to.is_some()),
+            ("elections_paused", metrics.elections_paused),
+            ("heartbeats_paused", metrics.heartbeats_paused),
+            ("disk_stalled", metrics.disk_stalled),
+            ("stopped", metrics.fatal.is_some()),
+        ];
+        for (condition, holds) in conditions {
+            self.gauge("openconsensus_condition", &[("condition", condition)], flag(holds));
         }
     }
 
@@ -388,70 +397,6 @@ impl Out<'_> {
         self.counter("openconsensus_message_entries_total", &direction, counters.entries);
         self.counter("openconsensus_message_bytes_total", &direction, counters.bytes);
     }
-
-    fn histograms(&self, histograms: &Histograms) {
-        let Histograms { writes, reads, disk, apply } = histograms;
-        let WriteTimes { admission, queued, stable, committed, applied, whole } = writes;
-        let stages = [
-            ("admission", admission),
-            ("queued", queued),
-            ("stable", stable),
-            ("committed", committed),
-            ("applied", applied),
-            ("whole", whole),
-        ];
-        for (stage, histogram) in stages {
-            self.times(&WRITE, ("stage", stage), histogram);
-        }
-        let ReadTimes { by_round, by_lease } = reads;
-        for (by, histogram) in [("round", by_round), ("lease", by_lease)] {
-            self.times(&READ, ("by", by), histogram);
-        }
-        let DiskTimes { save_hard_state, append, truncate, purge, append_entries, append_bytes } = disk;
-        let calls = [
-            ("save_hard_state", save_hard_state),
-            ("append", append),
-            ("truncate", truncate),
-            ("purge", purge),
-        ];
-        for (call, histogram) in calls {
-            self.times(&DISK, ("call", call), histogram);
-        }
-        let ApplyTimes { call, entries } = apply;
-        self.times(&APPLY, ("call", "apply"), call);
-        for (unit, histogram) in [("entries", append_entries), ("bytes", append_bytes)] {
-            self.sizes(&DISK_SIZE, ("unit", unit), histogram);
-        }
-        self.sizes(&APPLY_SIZE, ("unit", "entries"), entries);
-    }
-
-    fn times(&self, names: &HistogramNames, label: (&'static str, &str), histogram: &Histogram) {
-        // From 4 microseconds to 17 seconds.
-        self.histogram(names, label, histogram, (12..=34).map(|bits| 1 << bits), 1e9);
-    }
-
-    fn sizes(&self, names: &HistogramNames, label: (&'static str, &str), histogram: &Histogram) {
-        self.histogram(names, label, histogram, (0..=26).step_by(2).map(|bits| 1 << bits), 1.0);
-    }
-
-    /// Not through the histograms of the facade: those take one value after the other, and there may be a million of
-    /// them in a second. As Prometheus has them: so many values were not above `le`.
-    fn histogram(
-        &self,
-        names: &HistogramNames,
-        label: (&'static str, &str),
-        histogram: &Histogram,
-        bounds: impl Iterator<Item = u64>,
-        unit: f64,
-    ) {
-        for bound in bounds {
-            let le = (bound as f64 / unit).to_string();
-            self.counter(names.bucket, &[label, ("le", &le)], histogram.count_up_to(bound));
-        }
-        self.counter(names.bucket, &[label, ("le", "+Inf")], histogram.count());
-        self.gauge(names.sum, &[label], histogram.sum() as f64 / unit);
-        self.counter(names.count, &[label], histogram.count());
-    }
 }
 
 const PEER_GAUGES: [&str; 8] = [
@@ -464,30 +409,6 @@ const PEER_GAUGES: [&str; 8] = [
     "openconsensus_peer_contact_seconds",
     "openconsensus_peer_backoff_seconds",
 ];
-
-/// The three series of a histogram.
-struct HistogramNames {
-    bucket: &'static str,
-    sum: &'static str,
-    count: &'static str,
-}
-
-macro_rules! histogram_names {
-    ($name:literal) => {
-        HistogramNames {
-            bucket: concat!($name, "_bucket"),
-            sum: concat!($name, "_sum"),
-            count: concat!($name, "_count"),
-        }
-    };
-}
-
-const WRITE: HistogramNames = histogram_names!("openconsensus_write_seconds");
-const READ: HistogramNames = histogram_names!("openconsensus_read_seconds");
-const DISK: HistogramNames = histogram_names!("openconsensus_disk_seconds");
-const DISK_SIZE: HistogramNames = histogram_names!("openconsensus_disk_append_size");
-const APPLY: HistogramNames = histogram_names!("openconsensus_apply_seconds");
-const APPLY_SIZE: HistogramNames = histogram_names!("openconsensus_apply_size");
 
 #[cfg(test)]
 mod tests;

@@ -12,6 +12,7 @@ use metrics_facade::{
 use super::*;
 use crate::config::Config;
 use crate::engine::{Engine, Recovered};
+use crate::metrics::{Histogram, Histograms};
 use crate::testing::U64;
 
 /// What was recorded: by kind, name and labels, the last value.

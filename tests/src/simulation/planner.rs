@@ -190,23 +190,7 @@ impl Planner {
             }
             Due::Loss(sent) => world.letters.name_of(sent).map(|letter| Happening::Lose { letter }),
             Due::Timer(node) => self.timer(node, world),
-            Due::Disk(node) => {
-                if let Some(tear) = self.tear(node, world) {
-                    return Some(tear);
-                }
-                let stalled_until = self.stalled_until[node as usize];
-                if world.now_us < stalled_until {
-                    self.push(stalled_until - world.now_us, due);
-                    return None;
-                }
-                self.listed[node as usize].disk = false;
-                let waiting = world.nodes[&node].writes.len().max(1);
-                let several = self.percent(self.plan.coalesce_percent);
-                Some(Happening::FinishWrites {
-                    node,
-                    count: if several { self.rng.usize(1..=waiting) } else { 1 },
-                })
-            }
+            Due::Disk(node) => self.disk(node, world),
             Due::Machine(node) => {
                 self.listed[node as usize].machine = false;
                 let entries = if self.percent(70) { u64::MAX } else { self.rng.u64(1..5) };
@@ -253,6 +237,21 @@ impl Planner {
                 None
             }
         }
+    }
+
+    fn disk(&mut self, node: u64, world: &mut World) -> Option<Happening> {
+        if let Some(tear) = self.tear(node, world) {
+            return Some(tear);
+        }
+        let stalled_until = self.stalled_until[node as usize];
+        if world.now_us < stalled_until {
+            self.push(stalled_until - world.now_us, Due::Disk(node));
+            return None;
+        }
+        self.listed[node as usize].disk = false;
+        let waiting = world.nodes[&node].writes.len().max(1);
+        let several = self.percent(self.plan.coalesce_percent);
+        Some(Happening::FinishWrites { node, count: if several { self.rng.usize(1..=waiting) } else { 1 } })
     }
 
     fn timer(&mut self, node: u64, world: &mut World) -> Option<Happening> {
