@@ -370,11 +370,13 @@ where
         when(publisher, now, &Sources { engine, stages, requests, log: &queues.log, shared });
     }
 
-    /// A write to the log has failed: the engine falls silent. Only its replies are passed on.
+    /// A write to the log has failed: the engine names a successor and falls silent. Nothing else but its replies is passed on.
     pub(super) fn storage_failed(&mut self) {
         let now = self.runtime.now();
         self.engine.step(now, Input::StorageFailed);
-        let Effects { replies, leadership, .. } = self.engine.take_effects(now);
+        let Effects { messages, replies, leadership, .. } = self.engine.take_effects(now);
+        // All that a node without a disk may still say: who is to take over.
+        self.outbox.send(self.engine.membership(), messages);
         self.shared.leadership.publish(leadership);
         for (request, reply) in replies {
             if let Some((batch, _)) = self.requests.answer(request, reply, now, now) {

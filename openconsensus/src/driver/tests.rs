@@ -466,6 +466,7 @@ fn a_shutdown_waits_for_the_append_that_is_under_way() {
     node.check_stopped(&Fatal::Stopped);
 }
 
+mod disk;
 mod flow;
 mod known_bugs;
 mod times;
