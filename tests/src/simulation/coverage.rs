@@ -111,6 +111,7 @@ counts! {
     StaleTerms "stale terms delivered",
     Heartbeats "heartbeats delivered",
     HeartbeatAnswers "heartbeat answers delivered",
+    HeartbeatsSkipped "heartbeats left out because appends say the same",
     CommitMessages "commits delivered",
     ReadRequests "forwarded reads delivered",
     ReadAnswers "answers to forwarded reads delivered",

@@ -116,6 +116,7 @@ impl Coverage {
         self.add_many(Count::ReadsByRound, counters.reads_by_round);
         self.add_many(Count::CampaignsRefused, counters.campaigns_refused);
         self.add_many(Count::ClockJumps, counters.clock_jumps);
+        self.add_many(Count::HeartbeatsSkipped, counters.heartbeats_skipped);
     }
 
     fn count_change(&mut self, before: &Membership<Test>, after: &Membership<Test>) {
