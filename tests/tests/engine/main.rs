@@ -6,6 +6,7 @@ mod leases;
 mod liveness;
 mod paper_clients;
 mod paper_elections;
+mod paper_leases;
 mod paper_membership;
 mod paper_removals;
 mod paper_replication;

@@ -196,6 +196,7 @@ fn a_promise_counts_from_when_the_heartbeat_was_sent() {
     let round = next_round(&mut cluster);
     let term = cluster.term(1);
     cluster.skip(100);
+    next_round(&mut cluster);
     cluster.receive(1, 2, answer(PROMISE_MS, round, term));
     assert_eq!(lease(&cluster, 1), Some(LEASE_MS - 100));
     // An answer that comes twice, and one to an earlier round, say nothing new.
