@@ -221,13 +221,7 @@ impl Planner {
             Due::Restart(node) => (!world.is_alive(node)).then_some(Happening::Restart { node }),
             Due::Strike(node) => self.strike(node, world),
             Due::Mend(from, to) => world.is_cut(from, to).then_some(Happening::Mend { from, to }),
-            Due::Planned(what) => {
-                if let Happening::Suspend { node, for_us } = what {
-                    let until_us = &mut self.paused_until[node as usize];
-                    *until_us = (*until_us).max(world.now_us + for_us);
-                }
-                Some(what)
-            }
+            Due::Planned(what) => Some(self.planned(what, world)),
             Due::Ambush => self.ambush(world),
             Due::Client => self.client(world),
             Due::Admin => self.admin(world),
@@ -252,6 +246,14 @@ impl Planner {
         let waiting = world.nodes[&node].writes.len().max(1);
         let several = self.percent(self.plan.coalesce_percent);
         Some(Happening::FinishWrites { node, count: if several { self.rng.usize(1..=waiting) } else { 1 } })
+    }
+
+    fn planned(&mut self, what: Happening, world: &World) -> Happening {
+        if let Happening::Suspend { node, for_us } = what {
+            let until_us = &mut self.paused_until[node as usize];
+            *until_us = (*until_us).max(world.now_us + for_us);
+        }
+        what
     }
 
     fn timer(&mut self, node: u64, world: &mut World) -> Option<Happening> {
