@@ -2,7 +2,6 @@
 
 mod impossible_messages;
 mod known_bugs;
-mod leases;
 mod liveness;
 mod paper_clients;
 mod paper_elections;
