@@ -137,9 +137,18 @@ fn some_options(random: &mut fastrand::Rng) -> SimOptions {
         metrics_interval_ms: random.u64(0..6),
         ..usual.config.clone()
     };
-    // With so little admitted, some of the clients wait or are refused.
-    let uncommitted_bytes_max = [1 << 10, 1 << 10, 64 << 20][random.usize(..3)];
-    let config = Config { uncommitted_bytes_max, command_bytes_max: 1 << 10, ..config };
+    // With so little admitted, some of the clients wait or are refused, and what exceeds a limit is seen.
+    let config = match random.u8(..3) {
+        0 => Config { command_bytes_max: 1 << 10, ..config },
+        _ => Config {
+            command_bytes_max: 1 << 10,
+            uncommitted_bytes_max: 1 << 10,
+            append_bytes_max: 1 << 10,
+            inflight_bytes_max: 2 << 10,
+            apply_bytes_max: 1 << 10,
+            ..config
+        },
+    };
     let latency_max = Duration::from_millis([0, 1, 5, 30][random.usize(..4)]);
     SimOptions {
         config,

@@ -197,7 +197,7 @@ impl<A: SimApplication> SimCluster<A> {
         };
         shared.world.note(format_args!("n{id} starts"));
         shared.network.connect(raft.clone());
-        shared.world.spawn(shared.oracle.clone().watch(raft.metrics()));
+        shared.world.spawn(shared.oracle.clone().watch(raft.metrics(), shared.options.config.clone()));
         shared.world.spawn(shared.oracle.clone().watch_leadership(id, raft.leadership()));
         let running = Running { raft, reader, runtime, failed_before };
         self.slot(id, |slot| slot.running = Some(running));

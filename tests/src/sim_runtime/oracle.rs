@@ -5,9 +5,9 @@ use std::io;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openconsensus::{
-    AppliedState, ApplyBatch, BoxFuture, Counters, Fatal, Index, LeadershipEvent, LeadershipWatch, LogId,
-    MaybeSync, MetricsWatch, Payload, RaftMetrics, RaftStateMachine, RoleName, Snapshot, SnapshotMeta, Term,
-    TypeConfig, WriteError,
+    AppliedState, ApplyBatch, BoxFuture, Config, Counters, Fatal, Index, LeadershipEvent, LeadershipWatch,
+    LogId, MaybeSync, MetricsWatch, Payload, RaftMetrics, RaftStateMachine, RoleName, Snapshot, SnapshotMeta,
+    Term, TypeConfig, WriteError,
 };
 
 /// What has happened in a cluster so far: a simulation in which one of these stays zero does not test what it says.
@@ -191,7 +191,7 @@ impl Oracle {
     }
 
     /// Watches one start of a node until it stops.
-    pub(super) async fn watch<C: TypeConfig<NodeId = u64>>(self, mut watch: MetricsWatch<C>) {
+    pub(super) async fn watch<C: TypeConfig<NodeId = u64>>(self, mut watch: MetricsWatch<C>, limits: Config) {
         let mut before = watch.changed().await;
         let start = {
             let mut seen = self.lock();
@@ -201,6 +201,7 @@ impl Oracle {
         loop {
             let after = watch.changed().await;
             self.compare(&before, &after);
+            self.hold_against_limits(&after, &limits);
             self.lock().counters.insert(start, after.counters);
             if let Some(fatal) = &after.fatal {
                 if let Fatal::Panicked(_) = fatal {
@@ -236,6 +237,41 @@ impl Oracle {
             let (applied, committed) = (after.applied.index, after.committed);
             seen.violations
                 .push(format!("node {id} has applied {applied}, but only {committed} is committed"));
+        }
+    }
+
+    /// Whatever is slow or dead: what a node keeps stays below its limits.
+    fn hold_against_limits<C: TypeConfig<NodeId = u64>>(&self, metrics: &RaftMetrics<C>, limits: &Config) {
+        let queues = &metrics.queues;
+        // One command is let through alone, however large. What a node got as a follower was in flight once.
+        let largest = limits.command_bytes_max + 256;
+        let append = limits.append_bytes_max.max(largest);
+        let admitted = limits.uncommitted_bytes_max.max(largest);
+        let in_log = admitted + admitted.max(limits.inflight_bytes_max + append) + append;
+        let inflight = metrics.peers.values().map(|peer| peer.inflight_bytes).max().unwrap_or(0);
+        let bounds = [
+            ("admitted bytes", queues.admitted_bytes, admitted),
+            ("uncommitted bytes", queues.uncommitted_bytes, in_log),
+            (
+                "bytes before the state machine",
+                queues.apply_backlog_bytes,
+                limits.apply_bytes_max.max(largest),
+            ),
+            ("received bytes", queues.received_bytes, limits.receive_bytes_max.max(append + 64)),
+            (
+                "received urgent bytes",
+                queues.received_urgent_bytes,
+                limits.receive_urgent_bytes_max.max(append),
+            ),
+            ("reads under way", queues.reads_under_way, limits.reads_waiting_max),
+            ("requests under way", queues.requests_under_way, limits.requests_waiting_max),
+            ("bytes in flight", inflight, limits.inflight_bytes_max + append),
+            ("bytes in memory", metrics.tail_bytes, limits.tail_bytes_max + in_log),
+        ];
+        for (what, bytes, bound) in bounds {
+            if bound < bytes {
+                self.report(format!("node {}: {bytes} {what}, at most {bound} are allowed", metrics.id));
+            }
         }
     }
 
