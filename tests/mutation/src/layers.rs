@@ -109,7 +109,7 @@ impl Layer {
         const TESTS: &str = "openconsensus-tests";
         match self {
             Self::Unit => &[("openconsensus", "--lib", "")],
-            Self::Paper => &[(TESTS, "--test=engine", "paper_")],
+            Self::Paper => &[(TESTS, "--test=engine", "paper_"), (TESTS, "--test=engine", "snapshots::")],
             Self::KnownBugs => &[
                 (TESTS, "--test=engine", "known_bugs::"),
                 ("openconsensus", "--lib", "driver::tests::known_bugs::"),
