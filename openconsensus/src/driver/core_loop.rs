@@ -90,7 +90,7 @@ where
             taken: Vec::new(),
             taken_since: None,
             gathered: Gathered::new(),
-            requests: Requests::new(metrics.applied.index),
+            requests: Requests::new(shared.id, metrics.applied.index),
             pending: Pending::new(),
             cancels: BTreeMap::new(),
             installing: BTreeMap::new(),

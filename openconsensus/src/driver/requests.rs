@@ -53,6 +53,7 @@ pub(super) enum Asker<C: TypeConfig> {
 
 /// All who wait for a reply of the engine.
 pub(super) struct Requests<C: TypeConfig> {
+    node: C::NodeId,
     last: RequestId,
     askers: BTreeMap<RequestId, Asker<C>>,
     /// What requests of operators were admitted with, until they are answered.
@@ -70,8 +71,9 @@ pub(super) struct Requests<C: TypeConfig> {
 }
 
 impl<C: TypeConfig> Requests<C> {
-    pub(super) fn new(applied: Index) -> Self {
+    pub(super) fn new(node: C::NodeId, applied: Index) -> Self {
         Self {
+            node,
             last: RequestId(0),
             askers: BTreeMap::new(),
             permits: BTreeMap::new(),
@@ -96,7 +98,7 @@ impl<C: TypeConfig> Requests<C> {
     /// Names a new request.
     pub(super) fn add(&mut self, asker: Asker<C>) -> RequestId {
         self.last.0 += 1;
-        if let Some(span) = span_of(&asker) {
+        if let Some(span) = span_of(self.node, &asker) {
             self.spans.insert(self.last, span);
         }
         self.askers.insert(self.last, asker);
@@ -265,13 +267,13 @@ impl<C: TypeConfig> Requests<C> {
 }
 
 /// The span of a request that goes through several stages of which each may take long.
-fn span_of<C: TypeConfig>(asker: &Asker<C>) -> Option<Span> {
+fn span_of<C: TypeConfig>(node: C::NodeId, asker: &Asker<C>) -> Option<Span> {
     match asker {
         Asker::ChangeMembership(_) => {
-            Some(tracing::info_span!("raft.membership.change", outcome = Empty, error = Empty))
+            Some(tracing::info_span!("raft.membership.change", %node, outcome = Empty, error = Empty))
         }
         Asker::TransferLeadership(_) => {
-            Some(tracing::info_span!("raft.transfer", outcome = Empty, error = Empty))
+            Some(tracing::info_span!("raft.transfer", %node, outcome = Empty, error = Empty))
         }
         Asker::Write(..)
         | Asker::Read(_)
@@ -327,7 +329,7 @@ mod tests {
 
     #[test]
     fn a_reader_is_answered_when_its_index_is_applied_and_not_before() {
-        let mut requests = Requests::<U64>::new(3);
+        let mut requests = Requests::<U64>::new(1, 3);
         let now = start();
         assert_eq!(block_on(ask_to_read(&mut requests, 3, now)), Ok(Ok(3)));
         let mut fifth = ask_to_read(&mut requests, 5, now);
@@ -343,7 +345,7 @@ mod tests {
 
     #[test]
     fn a_reader_does_not_wait_for_ever_for_a_state_machine_that_does_not_come_so_far() {
-        let mut requests = Requests::<U64>::new(3);
+        let mut requests = Requests::<U64>::new(1, 3);
         let now = start();
         let later = now + Duration::from_secs(1);
         let ninth = ask_to_read(&mut requests, 9, now);
@@ -363,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_stop_answers_everybody_who_waits_for_a_reply() {
-        let mut requests = Requests::<U64>::new(0);
+        let mut requests = Requests::<U64>::new(1, 0);
         let (waiter, write) = super::super::waiters::tests::one();
         requests.add(Asker::Write(VecDeque::from([waiter]), start()));
         let (reply, snapshot) = oneshot::channel();

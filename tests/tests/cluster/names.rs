@@ -39,15 +39,9 @@ fn table(head: &str) -> BTreeMap<String, Name> {
     let rows = rows.take_while(|line| line.starts_with('|'));
     rows.map(|row| {
         let cells: Vec<_> = row.split('|').map(str::trim).collect();
-        let mut name = Name::default();
-        let fields = if head == "event" {
-            name.levels = cells[2].split(" or ").map(str::to_owned).collect();
-            cells[3]
-        } else {
-            name.levels = BTreeSet::from(["info".to_owned()]);
-            cells[2]
-        };
-        for field in fields.split(", ") {
+        let levels = cells[2].split(" or ").map(str::to_owned).collect();
+        let mut name = Name { levels, ..Name::default() };
+        for field in cells[3].split(", ") {
             let place = if field.starts_with('(') { &mut name.optional } else { &mut name.fields };
             place.insert(field.trim_matches(['(', ')', '`']).to_owned());
         }

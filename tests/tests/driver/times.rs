@@ -4,10 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use openconsensus::{Config, Histograms};
-use openconsensus_tests::LinkFaults;
-use openconsensus_tests::StateKind;
-use openconsensus_tests::put;
 use openconsensus_tests::sim_runtime::{KvApplication, Sim, SimCluster, SimOptions};
+use openconsensus_tests::{LinkFaults, StateKind, put};
 
 const DISK: Duration = Duration::from_millis(5);
 const APPLY: Duration = Duration::from_millis(3);
