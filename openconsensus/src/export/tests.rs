@@ -5,14 +5,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use metrics_facade::{
-    Counter, CounterFn, Gauge, GaugeFn, Histogram as FacadeHistogram, KeyName, Recorder, SharedString, Unit,
-    with_local_recorder,
+    Counter, CounterFn, Gauge, GaugeFn, Histogram as FacadeHistogram, Key, KeyName, Metadata, Recorder,
+    SharedString, Unit, with_local_recorder,
 };
 
 use super::*;
 use crate::config::Config;
 use crate::engine::{Engine, Recovered};
-use crate::metrics::{Histogram, Histograms};
+use crate::metrics::{Histogram, Histograms, ProgressName};
 use crate::testing::U64;
 
 /// What was recorded: by kind, name and labels, the last value.
