@@ -54,6 +54,17 @@ const EXCUSED: &[(&str, &str)] = &[
         "says why",
     ),
     (
+        "The time of day, of a clock that goes on while the machine is suspended.",
+        "no suite can suspend the machine that it runs on",
+    ),
+    (
+        "Looked at only with [leases](crate::Config::lease_clock_drift_ppm_max): where it and [`now`](Self::now) disagree on \
+         how much time has passed, one of them has stopped or was set, and a leader asks a quorum again before it answers a \
+         read by its lease.",
+        "says what it is for",
+    ),
+    ("It may be wrong and may be set to anything at any time.", "asks nothing of the runtime"),
+    (
         "It seeds the election timeouts; a simulation returns one of its own so that a run can be repeated.",
         "says why",
     ),
