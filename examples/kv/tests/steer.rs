@@ -74,7 +74,8 @@ fn voters_are_demoted_and_members_are_moved() {
     let place = cluster.followers()[0];
     let id = cluster.nodes[place].id;
     let id_text = id.to_string();
-    cluster.kv(&["member", "demote", &id_text]).ok();
+    let change = cluster.kv(&["member", "demote", &id_text, "--json"]).json();
+    assert!(1 < change["index"].as_u64().unwrap() && change["note"].is_null(), "{change}");
     assert!(
         cluster
             .kv(&["member", "list"])

@@ -17,12 +17,39 @@ pub struct MemberArgs {
     command: MemberCommand,
 }
 
+/// What all changes have in common.
+#[derive(Clone, Debug, Args)]
+struct ChangeArgs {
+    #[command(flatten)]
+    client: ClientArgs,
+    /// Print the entry of the new membership as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl ChangeArgs {
+    fn client(&self) -> Client {
+        self.client.client()
+    }
+
+    fn print(&self, change: &MemberChange, what: &str) {
+        if self.json {
+            println!("{}", json!({ "index": change.index, "note": change.note }));
+            return;
+        }
+        println!("{what} (entry {})", change.index);
+        if let Some(note) = &change.note {
+            println!("{note}");
+        }
+    }
+}
+
 #[derive(Clone, Debug, Subcommand)]
 enum MemberCommand {
     /// Add a node that receives the log but does not vote
     Add {
         #[command(flatten)]
-        client: ClientArgs,
+        change: ChangeArgs,
         /// The node, as in 4=127.0.0.1:7004
         #[arg(value_name = "ID=HOST:PORT")]
         node: NodeAddress,
@@ -33,7 +60,7 @@ enum MemberCommand {
     /// Let learners vote
     Promote {
         #[command(flatten)]
-        client: ClientArgs,
+        change: ChangeArgs,
         /// Their ids
         #[arg(required = true)]
         ids: Vec<u64>,
@@ -41,7 +68,7 @@ enum MemberCommand {
     /// Remove voters or learners
     Remove {
         #[command(flatten)]
-        client: ClientArgs,
+        change: ChangeArgs,
         /// Their ids
         #[arg(required = true)]
         ids: Vec<u64>,
@@ -49,7 +76,7 @@ enum MemberCommand {
     /// Make voters learners: they go on receiving the log, and vote no more
     Demote {
         #[command(flatten)]
-        client: ClientArgs,
+        change: ChangeArgs,
         /// Their ids
         #[arg(required = true)]
         ids: Vec<u64>,
@@ -57,7 +84,7 @@ enum MemberCommand {
     /// Change where a member is reached
     Address {
         #[command(flatten)]
-        client: ClientArgs,
+        change: ChangeArgs,
         /// The member and its new address, as in 2=127.0.0.1:7012
         #[arg(value_name = "ID=HOST:PORT")]
         node: NodeAddress,
@@ -94,25 +121,25 @@ pub struct TransferArgs {
 /// Those of the client.
 pub async fn member(args: MemberArgs) -> Result<Exit> {
     match args.command {
-        MemberCommand::Add { client, node, wait } => {
-            let change = client.client().member_add(node.id, &node.address, wait).await?;
-            print_change(&change, &format!("node {} at {} is a learner", node.id, node.address));
+        MemberCommand::Add { change: args, node, wait } => {
+            let change = args.client().member_add(node.id, &node.address, wait).await?;
+            args.print(&change, &format!("node {} at {} is a learner", node.id, node.address));
         }
-        MemberCommand::Promote { client, ids } => {
-            let change = client.client().member_promote(&ids).await?;
-            print_change(&change, &format!("voting now: {}", list(&ids)));
+        MemberCommand::Promote { change: args, ids } => {
+            let change = args.client().member_promote(&ids).await?;
+            args.print(&change, &format!("voting now: {}", list(&ids)));
         }
-        MemberCommand::Remove { client, ids } => {
-            let change = client.client().member_remove(&ids).await?;
-            print_change(&change, &format!("no members any more: {}", list(&ids)));
+        MemberCommand::Remove { change: args, ids } => {
+            let change = args.client().member_remove(&ids).await?;
+            args.print(&change, &format!("no members any more: {}", list(&ids)));
         }
-        MemberCommand::Demote { client, ids } => {
-            let change = client.client().member_demote(&ids).await?;
-            print_change(&change, &format!("learners now: {}", list(&ids)));
+        MemberCommand::Demote { change: args, ids } => {
+            let change = args.client().member_demote(&ids).await?;
+            args.print(&change, &format!("learners now: {}", list(&ids)));
         }
-        MemberCommand::Address { client, node } => {
-            let change = client.client().member_move(node.id, &node.address).await?;
-            print_change(&change, &format!("node {} is at {}", node.id, node.address));
+        MemberCommand::Address { change: args, node } => {
+            let change = args.client().member_move(node.id, &node.address).await?;
+            args.print(&change, &format!("node {} is at {}", node.id, node.address));
         }
         MemberCommand::List { client, json } => print_members(&client.client(), json).await?,
     }
@@ -121,13 +148,6 @@ pub async fn member(args: MemberArgs) -> Result<Exit> {
 
 fn list(ids: &[u64]) -> String {
     ids.iter().map(u64::to_string).collect::<Vec<_>>().join(", ")
-}
-
-fn print_change(change: &MemberChange, what: &str) {
-    println!("{what} (entry {})", change.index);
-    if let Some(note) = &change.note {
-        println!("{note}");
-    }
 }
 
 async fn print_members(client: &Client, is_json: bool) -> Result<()> {
