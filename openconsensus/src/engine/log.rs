@@ -200,11 +200,14 @@ impl<C: TypeConfig> Log<C> {
         self.memberships.last().expect("there is always a membership, if only the empty one")
     }
 
-    /// The latest membership that is known to be committed.
+    /// The latest membership that is committed for certain.
+    ///
+    /// The commit index may be older than the truth after a restart. But no change begins before the one before it is
+    /// committed, so all memberships but the last one in a log are.
     pub(super) fn committed_membership(&self) -> &MembershipAt<C> {
         let behind = self.memberships.partition_point(|at| at.log_id.index <= self.committed);
         // The first one is applied, so there is always one at or before the commit index.
-        &self.memberships[behind.max(1) - 1]
+        &self.memberships[behind.max(self.memberships.len() - 1).max(1) - 1]
     }
 
     /// Whether one of the memberships that are still known names a node.
@@ -525,15 +528,23 @@ mod tests {
         assert!(log.membership().is_empty());
     }
 
+    /// Of two voters the leader had removed itself, and only its log had that. Both were restarted without a hint of what
+    /// was committed. The one that was removed did not campaign, as no membership in which it votes was known to be
+    /// committed, and the other could not win: nobody led any more.
     #[test]
-    fn the_committed_membership_is_the_latest_at_or_before_the_commit_index() {
+    fn the_membership_before_the_last_one_is_committed_even_if_nobody_remembers_it() {
         let mut log = log(&[]);
-        for index in 1..=3 {
+        let append = |index, log: &mut Log<U64>| {
             let payload = Payload::Membership(Membership::of_voters([(index, ())].into()));
             log.append(vec![Entry { log_id: LogId::new(1, index), payload }].into());
-        }
+        };
+        append(1, &mut log);
         assert!(log.committed_membership().membership.is_empty());
+        append(2, &mut log);
+        assert!(log.committed_membership().membership.is_voter(1));
         log.commit_to(2);
+        assert!(log.committed_membership().membership.is_voter(2));
+        append(3, &mut log);
         assert!(log.committed_membership().membership.is_voter(2));
     }
 
