@@ -86,26 +86,27 @@ impl MetricsExporter {
             snapshot,
             snapshot_bytes,
             snapshot_age_ms,
-            is_building_snapshot,
-            is_installing_snapshot,
+            // With the other conditions.
+            is_building_snapshot: _,
+            is_installing_snapshot: _,
             purged,
             log_bytes,
             log_bytes_since_snapshot,
             membership,
             standing,
-            transfer_to,
+            transfer_to: _,
             peers,
             quorum_contact_ms,
             leader_contact_ms,
             lease_ms,
-            elections_paused,
-            heartbeats_paused,
-            disk_stalled,
+            elections_paused: _,
+            heartbeats_paused: _,
+            disk_stalled: _,
             tail_bytes,
             queues,
             counters,
             histograms,
-            fatal,
+            fatal: _,
         } = metrics;
         out.choice("openconsensus_role", "role", &ROLES, role);
         out.choice("openconsensus_standing", "standing", &STANDINGS, standing);
@@ -127,15 +128,7 @@ impl MetricsExporter {
         out.gauge("openconsensus_quorum_contact_seconds", &[], seconds(*quorum_contact_ms));
         out.gauge("openconsensus_leader_contact_seconds", &[], seconds(*leader_contact_ms));
         out.gauge("openconsensus_lease_seconds", &[], seconds(*lease_ms));
-        out.conditions(&[
-            ("building_snapshot", *is_building_snapshot),
-            ("installing_snapshot", *is_installing_snapshot),
-            ("transferring", transfer_to.is_some()),
-            ("elections_paused", *elections_paused),
-            ("heartbeats_paused", *heartbeats_paused),
-            ("disk_stalled", *disk_stalled),
-            ("stopped", fatal.is_some()),
-        ]);
+        out.conditions(metrics);
         out.members(&membership.membership);
         self.peers(&out, peers.iter().map(|(id, peer)| (id.to_string(), peer)));
         out.queues(queues);

@@ -6,7 +6,7 @@ use crate::entry::Index;
 use crate::membership::Membership;
 use crate::metrics::{
     ApplyTimes, Counters, DiskTimes, Histogram, Histograms, MessageCounters, PeerMetrics, ProgressName,
-    QueueMetrics, ReadTimes, RoleName, Standing, WriteTimes,
+    QueueMetrics, RaftMetrics, ReadTimes, RoleName, Standing, WriteTimes,
 };
 use crate::type_config::TypeConfig;
 
@@ -78,9 +78,18 @@ impl Out<'_> {
         }
     }
 
-    pub(super) fn conditions(&self, conditions: &[(&str, bool)]) {
+    pub(super) fn conditions<C: TypeConfig>(&self, metrics: &RaftMetrics<C>) {
+        let conditions = [
+            ("building_snapshot", metrics.is_building_snapshot),
+            ("installing_snapshot", metrics.is_installing_snapshot),
+            ("transferring", metrics.transfer_to.is_some()),
+            ("elections_paused", metrics.elections_paused),
+            ("heartbeats_paused", metrics.heartbeats_paused),
+            ("disk_stalled", metrics.disk_stalled),
+            ("stopped", metrics.fatal.is_some()),
+        ];
         for (condition, holds) in conditions {
-            self.gauge("openconsensus_condition", &[("condition", condition)], flag(*holds));
+            self.gauge("openconsensus_condition", &[("condition", condition)], flag(holds));
         }
     }
 

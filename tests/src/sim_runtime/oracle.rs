@@ -440,6 +440,7 @@ mod tests {
             oracle.violations().len()
         };
         let oracle = Oracle::default();
+        oracle.attempted("add 1");
         assert_eq!(apply(1, LogId::new(1, 5), "add 1", Some("1"), &oracle), 0);
         assert_eq!(apply(2, LogId::new(1, 5), "add 1", Some("1"), &oracle), 0);
         assert_eq!(apply(3, LogId::new(2, 5), "add 1", Some("1"), &oracle), 1);

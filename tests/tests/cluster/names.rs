@@ -299,6 +299,9 @@ async fn eventful_life() {
 #[tokio::test]
 async fn nodes_trace_under_the_names_of_the_guide_and_inside_of_their_node() {
     let collector = Collector::default();
+    // A second one, because with one alone another thread that comes to an event first, and collects nothing, turns the
+    // event off for all threads.
+    let _second = tracing::Dispatch::new(Collector::default());
     let guard = tracing::subscriber::set_default(collector.clone());
     eventful_life().await;
     drop(guard);
