@@ -32,8 +32,9 @@ pub struct Config {
     pub heartbeat_interval_ms: u64,
     /// Whether a node asks if it could win before it raises the term (thesis 9.6). Default true.
     pub pre_vote: bool,
-    /// Whether a leader that has not heard from a quorum for `election_timeout_ms_max` steps down (thesis 6.2).
-    /// Default true.
+    /// Whether a leader that has not heard from a quorum for `election_timeout_ms_max` steps down (thesis 6.2). Without
+    /// it, one that is cut off from a quorum keeps its clients waiting, and those that still hear it from electing
+    /// another. Default true.
     pub check_quorum: bool,
     /// `Some`: leases. A leader whom a quorum has promised to elect nobody else for a while answers
     /// [`Raft::read_by_lease`](crate::Raft::read_by_lease) without asking anybody meanwhile. The value is the most by which

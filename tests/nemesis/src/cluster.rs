@@ -30,8 +30,8 @@ const START_ATTEMPTS: usize = 5;
 const TAIL_LINES: usize = 10;
 
 /// Elections a little slower than usual, because all nodes share one machine; snapshots often, so that a node that was
-/// away comes back through one.
-const SETTINGS: [&str; 8] = [
+/// away comes back through one. Leases, for the reads that rest on them.
+const SETTINGS: [&str; 10] = [
     "--election-timeout-ms",
     "200",
     "--snapshot-after",
@@ -40,6 +40,8 @@ const SETTINGS: [&str; 8] = [
     "10",
     "--log-hold-entries",
     "20",
+    "--lease-drift-ppm",
+    "1000",
 ];
 
 #[derive(Debug)]

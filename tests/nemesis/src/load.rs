@@ -234,13 +234,14 @@ fn options() -> ClientOptions {
     }
 }
 
-/// A read, at any node or at a certain one.
+/// A read: confirmed by a quorum, by the leader's lease, or at a certain node.
 async fn read(shared: &Shared, client: &Client, key: &str, rng: &mut fastrand::Rng) -> Outcome<KvResponse> {
     let address = rng.choice(&shared.addresses).expect("there are nodes");
-    value(match shared.reads {
-        Reads::Stale => client.get_local(address, key).await,
-        Reads::Linearizable if rng.bool() => client.get(key).await,
-        Reads::Linearizable => client.get_from(address, key).await,
+    value(match (shared.reads, rng.u8(0..3)) {
+        (Reads::Stale, _) => client.get_local(address, key).await,
+        (Reads::Linearizable, 0) => client.get(key).await,
+        (Reads::Linearizable, 1) => client.get_by_lease(key).await,
+        (Reads::Linearizable, _) => client.get_from(address, key).await,
     })
 }
 
