@@ -54,7 +54,7 @@ pub struct Config {
     pub lease_clock_drift_ppm_max: Option<u64>,
     /// A leader whose log storage takes longer than this over one write gives up its leadership, and a node in that
     /// state does not campaign: its clients would wait for as long as the disk hangs. Must be longer than any sync that
-    /// is merely slow. 10 to 3,600,000; default 5000.
+    /// is merely slow, and than the disk takes for `uncommitted_bytes_max` bytes: so much may go into one write. 10 to 3,600,000; default 5000.
     pub write_stall_timeout_ms: u64,
     /// A peer that the network reports as unreachable hears fewer heartbeats, and one that answers heartbeats but no
     /// appends is sent fewer appends: each time the distance doubles, from `heartbeat_interval_ms` up to this. Any answer
