@@ -108,10 +108,14 @@ mod tests {
     use crate::testing::{U64, start};
 
     fn leader(now: Instant) -> (Engine<U64>, Duration) {
+        leader_of(3, now)
+    }
+
+    fn leader_of(nodes: u64, now: Instant) -> (Engine<U64>, Duration) {
         let config = Config::default().validate().unwrap();
         let timeout = millis(config.election_timeout_ms_max);
         let mut engine = Engine::<U64>::new(config, Recovered::empty(1, 1), now).unwrap();
-        let nodes = [(1, ()), (2, ()), (3, ())].into();
+        let nodes = (1..=nodes).map(|id| (id, ())).collect();
         engine.step(now, Input::Initialize { request: RequestId(1), nodes });
         engine.campaign_for_votes(now, VoteKind::Normal);
         engine.become_leader(now);
@@ -119,8 +123,12 @@ mod tests {
     }
 
     fn hear(engine: &mut Engine<U64>, now: Instant, body: Body<U64>) {
+        hear_from(2, engine, now, body);
+    }
+
+    fn hear_from(from: u64, engine: &mut Engine<U64>, now: Instant, body: Body<U64>) {
         let message = Message { term: engine.term(), body };
-        engine.step(now, Input::Receive { from: 2, message });
+        engine.step(now, Input::Receive { from, message });
     }
 
     const NANO: Duration = Duration::from_nanos(1);
@@ -168,6 +176,26 @@ mod tests {
             hear(&mut engine, at, Body::AppendResponse { result: AppendResult::Matched { matched: 1 } });
         }
         assert!(!engine.hears_quorum(now + timeout));
+    }
+
+    /// What an operator sees of it: the latest moment by which a quorum was heard of, not the latest answer of any peer.
+    #[test]
+    fn the_metrics_say_how_long_ago_a_quorum_and_each_peer_was_heard_of() {
+        let now = start();
+        let at = |ms| now + Duration::from_millis(ms);
+        let (mut engine, _) = leader_of(5, now);
+        // Round 1 began with the election.
+        for (round, ms) in [(2, 50), (3, 70), (4, 80)] {
+            engine.send_heartbeats(at(ms));
+            let peer = round;
+            hear_from(peer, &mut engine, at(ms + 5), Body::HeartbeatResponse { round, promise_ms: 0 });
+            // The leader and one other are no quorum of five.
+            let quorum_contact = if peer == 2 { 0 } else { 50 + 20 * (peer - 3) };
+            assert_eq!(engine.metrics(at(100)).quorum_contact_ms, Some(100 - quorum_contact), "peer {peer}");
+        }
+        let metrics = engine.metrics(at(100));
+        let contacts: Vec<_> = metrics.peers.values().map(|peer| peer.contact_ms).collect();
+        assert_eq!(contacts, [Some(50), Some(30), Some(20), None]);
     }
 
     #[test]
