@@ -213,6 +213,7 @@ fn remarks(cluster: &ClusterStatus) -> Vec<String> {
         if let Some(fatal) = &status.fatal {
             remarks.push(format!("node {id} has stopped: {fatal}"));
         }
+        remarks.extend(status.conditions.iter().map(|condition| format!("node {id}: {condition}")));
     }
     match cluster.leader.and_then(|leader| known.get(&leader)) {
         None => remarks.push("no leader has answered".into()),

@@ -11,6 +11,15 @@ impl Cluster {
         let leader = self.leader();
         (0..self.nodes.len()).filter(|place| *place != leader).collect()
     }
+
+    /// Waits until a voter at this place says these things of itself, and nothing else.
+    fn until_conditions(&self, place: usize, expected: &[&str]) {
+        until("the conditions of a node", || {
+            let status = &self.kv(&["status", "--json"]).json()["members"][place]["status"];
+            let is_as_expected = status["conditions"] == serde_json::json!(expected);
+            if is_as_expected && status["standing"] == "voter" { Ok(()) } else { Err(status.to_string()) }
+        });
+    }
 }
 
 #[test]
@@ -20,6 +29,7 @@ fn a_node_that_starts_no_elections_leads_when_it_is_told_to() {
         let paused = node.kv(&["elections", "pause"]).ok();
         assert_eq!(paused, format!("{} starts no elections on its own\n", node.address));
     }
+    cluster.until_conditions(0, &["its elections are paused"]);
     let leader = cluster.leader();
     let next = (leader + 1) % 3;
     cluster.nodes[leader].kill();
@@ -36,6 +46,7 @@ fn a_node_that_starts_no_elections_leads_when_it_is_told_to() {
     cluster.kv(&["put", "k", "v"]).ok();
     let resumed = cluster.nodes[next].kv(&["elections", "resume", "--json"]).json();
     assert_eq!(resumed, serde_json::json!({ "elections_paused": false }));
+    cluster.until_conditions(next, &[]);
 }
 
 #[test]

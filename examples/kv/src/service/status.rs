@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use openconsensus::{Histograms, RaftMetrics};
+use openconsensus::{Histograms, RaftMetrics, Standing};
 use openconsensus_memstore::kv::Kv;
 use openconsensus_network_grpc::GrpcNetwork;
 
@@ -46,7 +46,24 @@ pub(super) fn node_status(
         queues: Some(queues(metrics)),
         quorum_contact_ms: metrics.quorum_contact_ms,
         leader_contact_ms: metrics.leader_contact_ms,
+        standing: metrics.standing.to_string(),
+        conditions: conditions(metrics),
+        lease_ms: metrics.lease_ms,
     }
+}
+
+/// What an operator should know of a node beside its numbers.
+fn conditions(metrics: &RaftMetrics<Kv>) -> Vec<String> {
+    let conditions = [
+        (metrics.elections_paused, "its elections are paused"),
+        (metrics.heartbeats_paused, "its heartbeats are paused"),
+        (metrics.disk_stalled, "its disk hangs"),
+        (metrics.is_building_snapshot, "it builds a snapshot"),
+        (metrics.is_installing_snapshot, "it installs a snapshot"),
+        (metrics.standing == Standing::Removed, "it was removed from the cluster"),
+    ];
+    let holds = conditions.into_iter().filter(|(holds, _)| *holds).map(|(_, what)| what.to_owned());
+    holds.chain(metrics.transfer_to.map(|to| format!("it hands over to node {to}"))).collect()
 }
 
 fn membership(metrics: &RaftMetrics<Kv>) -> Membership {
