@@ -314,14 +314,11 @@ impl<C: TypeConfig> Engine<C> {
     pub(super) fn look_at_transfer_outcome(&mut self, leader: C::NodeId) {
         let Some(TransferOutcome { asker, target }) = self.transfer_outcome.take() else { return };
         self.timers.stop(Timer::Transfer);
-        if leader == target {
-            self.counters.transfers_succeeded += 1;
-        } else {
-            self.counters.transfers_failed += 1;
-        }
         let reply = if leader == target {
+            self.counters.transfers_succeeded += 1;
             Reply::Transferred { leader }
         } else {
+            self.counters.transfers_failed += 1;
             Reply::TransferFailed(TransferError::Failed { target, leader: self.leader_hint() })
         };
         match asker {
