@@ -370,7 +370,8 @@ where
         when(publisher, now, &Sources { engine, stages, requests, log: &queues.log, shared });
     }
 
-    /// A write to the log has failed: the engine names a successor and falls silent. Nothing else but its replies is passed on.
+    /// A write to the log has failed: the engine names a successor and falls silent. Nothing else but its replies is
+    /// passed on.
     pub(super) fn storage_failed(&mut self) {
         let now = self.runtime.now();
         self.engine.step(now, Input::StorageFailed);

@@ -57,8 +57,9 @@ impl<C: TypeConfig> Engine<C> {
         self.send_heartbeats_to(now, &peers);
     }
 
-    /// Whether appends may stand for heartbeats. Reads wait for answers to rounds, and leases last by them. And a skipped heartbeat lets up to two
-    /// intervals pass in silence: one more message may be lost before the follower misses its leader.
+    /// Whether appends may stand for heartbeats. Reads wait for answers to rounds, and leases last by them. And a skipped
+    /// heartbeat lets up to two intervals pass in silence: one more message may be lost before the follower misses its
+    /// leader.
     fn may_skip_heartbeats(&self) -> bool {
         let Role::Leader(leader) = &self.role else { return false };
         !leader.reads.are_waiting()
