@@ -7,6 +7,10 @@ use std::sync::Arc;
 use crate::entry::{Entry, Index, LogId};
 use crate::type_config::TypeConfig;
 
+mod encoded;
+
+pub use encoded::{CodecError, EncodedEntries, EntryCodec};
+
 /// A view of consecutive entries that is cheap to clone and to cut.
 ///
 /// The batch is the unit of this library: the same allocation of entries stands in the log's tail, in messages to
@@ -28,6 +32,14 @@ enum Repr<C: TypeConfig> {
 struct Batch<C: TypeConfig> {
     entries: Vec<Entry<C>>,
     bytes: u64,
+    encoded: encoded::Cache,
+}
+
+impl<C: TypeConfig> Batch<C> {
+    fn new(entries: Vec<Entry<C>>, encoded: encoded::Cache) -> Self {
+        let bytes = entries.iter().map(Entry::size_bytes).sum();
+        Self { entries, bytes, encoded }
+    }
 }
 
 /// A range of one allocation. Never empty.
@@ -44,6 +56,12 @@ impl<C: TypeConfig> Clone for Chunk<C> {
 }
 
 impl<C: TypeConfig> Chunk<C> {
+    /// All of a batch, which must have entries.
+    fn whole(batch: Batch<C>) -> Self {
+        let end = batch.entries.len();
+        Self { batch: Arc::new(batch), start: 0, end }
+    }
+
     fn as_slice(&self) -> &[Entry<C>] {
         &self.batch.entries[self.start..self.end]
     }
@@ -222,9 +240,7 @@ impl<C: TypeConfig> From<Vec<Entry<C>>> for Entries<C> {
         for pair in entries.windows(2) {
             check_order(pair[0].log_id, pair[1].log_id);
         }
-        let end = entries.len();
-        let bytes = entries.iter().map(Entry::size_bytes).sum();
-        Self { repr: Repr::One(Chunk { batch: Arc::new(Batch { entries, bytes }), start: 0, end }) }
+        Self { repr: Repr::One(Chunk::whole(Batch::new(entries, encoded::Cache::new()))) }
     }
 }
 

@@ -73,7 +73,7 @@ mod type_config;
 
 pub use anyerror::AnyError;
 pub use config::{Config, ValidConfig};
-pub use entries::Entries;
+pub use entries::{CodecError, EncodedEntries, Entries, EntryCodec};
 pub use entry::{Entry, HardState, Index, LogId, Payload, Term};
 pub use error::{
     ChangeMembershipError, ConfigError, Fatal, ForgetLeaderError, InitializeError, LeaderHint, PurgeError,
