@@ -1,0 +1,3 @@
+//! What the comparisons of openconsensus with its peers have in common.
+
+#![forbid(unsafe_code)]
