@@ -1,13 +1,9 @@
 //! How messages and snapshot requests become bytes.
 
-use std::fmt::Display;
-
 use bytes::Bytes;
-use openconsensus::{InstallSnapshot, Message, TypeConfig};
+use openconsensus::{CodecError, InstallSnapshot, Message, PostcardCodec, TypeConfig};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-
-use crate::depth;
 
 /// How the types of an application become bytes and come back.
 ///
@@ -61,27 +57,6 @@ pub trait Codec<C: TypeConfig>: Send + Sync + 'static {
     fn decode_node_id(bytes: Bytes) -> Result<C::NodeId, CodecError>;
 }
 
-/// Bytes could not be read, or a value could not be written.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{0}")]
-pub struct CodecError(pub String);
-
-impl CodecError {
-    /// An error with the text of another one.
-    pub fn new(error: impl Display) -> Self {
-        Self(error.to_string())
-    }
-}
-
-/// Values may be nested so deep: what is deeper would be made up to overflow the stack.
-pub(crate) const NESTED_LEVELS_MAX: u32 = 128;
-
-/// The default: [postcard](https://postcard.jamesmunns.com/wire-format) through serde. Compact, fast, and specified in
-/// writing; fields are told apart by their order alone, so commands must be changed with care. Values that are nested
-/// more than a hundred levels deep are refused, so an application must not let such commands in.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct PostcardCodec;
-
 impl<C> Codec<C> for PostcardCodec
 where
     C: TypeConfig,
@@ -92,70 +67,28 @@ where
     const NAME: &'static str = "postcard/2";
 
     fn encode_message(message: &Message<C>, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        encode(message, out)
+        Self::encode(message, out)
     }
 
     fn decode_message(bytes: Bytes) -> Result<Message<C>, CodecError> {
-        decode(&bytes)
+        Self::decode(&bytes)
     }
 
     fn encode_install_snapshot(request: &InstallSnapshot<C>, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        encode(request, out)
+        Self::encode(request, out)
     }
 
     fn decode_install_snapshot(bytes: Bytes) -> Result<InstallSnapshot<C>, CodecError> {
-        decode(&bytes)
+        Self::decode(&bytes)
     }
 
     fn encode_node_id(id: &C::NodeId, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        encode(id, out)
+        Self::encode(id, out)
     }
 
     fn decode_node_id(bytes: Bytes) -> Result<C::NodeId, CodecError> {
-        decode(&bytes)
+        Self::decode(&bytes)
     }
-}
-
-fn encode<T: Serialize>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    let start = out.len();
-    postcard::serialize_with_flavor(value, Appended(out)).map_err(|error| {
-        // What was written before the error must not become part of the next value.
-        out.truncate(start);
-        CodecError::new(error)
-    })
-}
-
-/// Appends to a vector. A command is often one long run of bytes, which this takes with nothing in between.
-struct Appended<'a>(&'a mut Vec<u8>);
-
-impl postcard::ser_flavors::Flavor for Appended<'_> {
-    type Output = ();
-
-    #[inline]
-    fn try_extend(&mut self, data: &[u8]) -> postcard::Result<()> {
-        self.0.extend_from_slice(data);
-        Ok(())
-    }
-
-    #[inline]
-    fn try_push(&mut self, data: u8) -> postcard::Result<()> {
-        self.0.push(data);
-        Ok(())
-    }
-
-    fn finalize(self) -> postcard::Result<()> {
-        Ok(())
-    }
-}
-
-fn decode<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, CodecError> {
-    let mut deserializer = postcard::Deserializer::from_bytes(bytes);
-    let value = depth::deserialize(&mut deserializer, NESTED_LEVELS_MAX).map_err(CodecError::new)?;
-    let rest = deserializer.finalize().map_err(CodecError::new)?;
-    if !rest.is_empty() {
-        return Err(CodecError(format!("{} bytes are left over after the value", rest.len())));
-    }
-    Ok(value)
 }
 
 #[cfg(test)]

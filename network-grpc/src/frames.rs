@@ -162,9 +162,9 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::codec::PostcardCodec;
     use crate::config::GrpcConfig;
     use crate::hello::Local;
+    use openconsensus::PostcardCodec;
 
     /// Its commands are larger than it says.
     #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openconsensus::TypeConfig;
+use openconsensus::{CodecError, TypeConfig};
 use tonic::Status;
 
-use crate::codec::{Codec, CodecError};
+use crate::codec::Codec;
 use crate::config::GrpcConfig;
 use crate::endpoint;
 use crate::proto;
@@ -123,8 +123,8 @@ mod tests {
     use tonic::Code;
 
     use super::*;
-    use crate::codec::PostcardCodec;
     use crate::testing::Text;
+    use openconsensus::PostcardCodec;
 
     fn local(id: u64) -> Local<Text> {
         Local::new::<PostcardCodec>(GrpcConfig::new("orders"), id, format!("10.0.0.{id}:7000")).unwrap()

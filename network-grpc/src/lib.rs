@@ -65,7 +65,6 @@ mod backoff;
 mod calls;
 mod codec;
 mod config;
-mod depth;
 mod door;
 mod endpoint;
 mod frames;
@@ -84,7 +83,7 @@ mod snapshot_send;
 #[cfg(test)]
 mod testing;
 
-pub use codec::{Codec, CodecError, PostcardCodec};
+pub use codec::Codec;
 pub use config::GrpcConfig;
 pub use endpoint::{AddressError, Endpoint};
 pub use hello::WIRE_VERSION;
@@ -93,3 +92,5 @@ pub use peer::{PeerError, PeerErrorKind, PeerStatus};
 pub use receiver::Receiver;
 pub use server::{BindError, GrpcServer, Serving};
 pub use service::GrpcService;
+
+pub use openconsensus::{CodecError, PostcardCodec};

@@ -7,13 +7,13 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openconsensus::{
-    ConfigError, InstallSnapshot, InstallSnapshotResponse, Message, NetworkError, RaftNetwork,
-    SnapshotStream, TypeConfig,
+    CodecError, ConfigError, InstallSnapshot, InstallSnapshotResponse, Message, NetworkError, PostcardCodec,
+    RaftNetwork, SnapshotStream, TypeConfig,
 };
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::codec::{Codec, CodecError, PostcardCodec};
+use crate::codec::Codec;
 use crate::config::GrpcConfig;
 use crate::endpoint::{self, AddressError, Endpoint};
 use crate::hello::{Introduced, Local};

@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, future, stream};
-use openconsensus::{InstallSnapshot, Message, TypeConfig};
+use openconsensus::{InstallSnapshot, Message, PostcardCodec, TypeConfig};
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::calls::{Call, Calls};
-use crate::codec::{Codec, PostcardCodec};
+use crate::codec::Codec;
 use crate::config::GrpcConfig;
 use crate::door;
 use crate::lane::describe;

@@ -44,6 +44,7 @@
 //! - `tokio`: `TokioRuntime`. Without it the crate depends on no runtime; implement [`AsyncRuntime`] for another.
 //! - `metrics`: the module `export`, which records all that a node shows through the facade of the crate `metrics`.
 //! - `serde`: `Serialize` and `Deserialize` for everything that is stored or sent.
+//! - `postcard`: `PostcardCodec`, which turns entries into bytes for the disk and the wire where all types are serde.
 //! - `single-threaded`: nothing needs to be `Send` or `Sync`; a node lives on one thread.
 
 #![forbid(unsafe_code)]
@@ -63,6 +64,8 @@ mod membership;
 mod message;
 mod metrics;
 mod network;
+#[cfg(feature = "postcard")]
+mod postcard_codec;
 mod raft;
 mod request_network;
 mod runtime;
@@ -90,6 +93,8 @@ pub use metrics::{
     QueueMetrics, RaftMetrics, ReadTimes, RoleName, Standing, WriteTimes,
 };
 pub use network::{NetworkError, RaftNetwork};
+#[cfg(feature = "postcard")]
+pub use postcard_codec::PostcardCodec;
 pub use raft::{LeadershipWatch, MetricsWatch, Raft, Wait, WeakRaft};
 pub use request_network::{RequestNetwork, RequestNetworkLimits, RequestTransport};
 #[cfg(feature = "tokio")]

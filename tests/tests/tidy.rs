@@ -29,9 +29,9 @@ const RECOVER: &str = "openconsensus/src/driver/recover.rs";
 
 /// What users of the core get with it. A dependency more is a decision, not an accident.
 const CORE_DEPENDENCIES: &[&str] =
-    &["anyerror", "bytes", "futures", "metrics-facade", "serde", "thiserror", "tokio", "tracing"];
+    &["anyerror", "bytes", "futures", "metrics-facade", "postcard", "serde", "thiserror", "tokio", "tracing"];
 /// Those of them that only a feature brings in.
-const CORE_OPTIONAL: &[&str] = &["metrics-facade", "serde", "tokio"];
+const CORE_OPTIONAL: &[&str] = &["metrics-facade", "postcard", "serde", "tokio"];
 
 const README_COMMANDS: &[&str] = &["cargo run --release -p kv -- demo", "cargo test --workspace"];
 

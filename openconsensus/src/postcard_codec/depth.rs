@@ -12,7 +12,7 @@ use serde::de::{
 };
 
 /// Decodes a value whose parts are nested at most `levels` deep.
-pub(crate) fn deserialize<'de, T, D>(deserializer: D, levels: u32) -> Result<T, D::Error>
+pub(super) fn deserialize<'de, T, D>(deserializer: D, levels: u32) -> Result<T, D::Error>
 where
     T: Deserialize<'de>,
     D: Deserializer<'de>,
@@ -268,7 +268,7 @@ mod tests {
     fn bytes_that_would_overflow_the_stack_are_refused() {
         // A batch that holds a batch that holds a batch, and so on.
         for step in [&[1, 1][..], &[2, 1], &[3]] {
-            assert!(decoded(&step.repeat(5_000_000), crate::codec::NESTED_LEVELS_MAX).is_err());
+            assert!(decoded(&step.repeat(5_000_000), crate::postcard_codec::NESTED_LEVELS_MAX).is_err());
         }
     }
 }
