@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use crate::entry::LogId;
 use crate::type_config::TypeConfig;
@@ -11,8 +12,13 @@ use crate::type_config::TypeConfig;
 /// While a change is under way the membership is *joint*: it has an incoming and an outgoing set of voters, and every
 /// decision needs a majority of each (Raft paper, section 6; thesis 4.3).
 ///
+/// Cheap to clone, and as small as a pointer: every entry has room for one.
+pub struct Membership<C: TypeConfig> {
+    parts: Arc<Parts<C>>,
+}
+
 /// Invariant: every voter, incoming or outgoing, has a [`Node`](TypeConfig::Node); `retiring` is empty unless joint.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[cfg_attr(
     feature = "serde",
@@ -21,7 +27,7 @@ use crate::type_config::TypeConfig;
         deserialize = "C::NodeId: serde::Deserialize<'de>, C::Node: serde::Deserialize<'de>"
     ))
 )]
-pub struct Membership<C: TypeConfig> {
+struct Parts<C: TypeConfig> {
     incoming: BTreeSet<C::NodeId>,
     /// Empty unless joint.
     outgoing: BTreeSet<C::NodeId>,
@@ -30,8 +36,7 @@ pub struct Membership<C: TypeConfig> {
     nodes: BTreeMap<C::NodeId, C::Node>,
 }
 
-impl<C: TypeConfig> Default for Membership<C> {
-    /// Nobody: the membership of a node that has not heard of any.
+impl<C: TypeConfig> Default for Parts<C> {
     fn default() -> Self {
         Self {
             incoming: BTreeSet::new(),
@@ -42,19 +47,45 @@ impl<C: TypeConfig> Default for Membership<C> {
     }
 }
 
+impl<C: TypeConfig> From<Parts<C>> for Membership<C> {
+    fn from(parts: Parts<C>) -> Self {
+        Self { parts: Arc::new(parts) }
+    }
+}
+
+impl<C: TypeConfig> Default for Membership<C> {
+    /// Nobody: the membership of a node that has not heard of any.
+    fn default() -> Self {
+        Parts::default().into()
+    }
+}
+
+impl<C: TypeConfig> Clone for Membership<C> {
+    fn clone(&self) -> Self {
+        Self { parts: self.parts.clone() }
+    }
+}
+
+impl<C: TypeConfig> PartialEq for Membership<C> {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts
+    }
+}
+
+impl<C: TypeConfig> Eq for Membership<C> {}
+
 impl<C: TypeConfig> Membership<C> {
     /// A membership in which all of `nodes` vote.
     pub fn of_voters(nodes: BTreeMap<C::NodeId, C::Node>) -> Self {
-        Self { incoming: nodes.keys().copied().collect(), nodes, ..Self::default() }
+        Parts { incoming: nodes.keys().copied().collect(), nodes, ..Parts::default() }.into()
     }
 
     /// A membership with the given voters; the rest of `nodes` are learners. `None` when a voter has no node.
     pub fn new(voters: BTreeSet<C::NodeId>, nodes: BTreeMap<C::NodeId, C::Node>) -> Option<Self> {
-        voters.iter().all(|id| nodes.contains_key(id)).then(|| Self {
-            incoming: voters,
-            nodes,
-            ..Self::default()
-        })
+        voters
+            .iter()
+            .all(|id| nodes.contains_key(id))
+            .then(|| Parts { incoming: voters, nodes, ..Parts::default() }.into())
     }
 
     /// The joint membership on the way from `self` to `voters`: `retiring` lists those that will be gone afterwards.
@@ -65,69 +96,69 @@ impl<C: TypeConfig> Membership<C> {
         retiring: BTreeSet<C::NodeId>,
     ) -> Self {
         assert!(!self.is_joint(), "a joint membership must be left before the next change: {self:?}");
-        Self { outgoing: self.incoming.clone(), incoming: voters, retiring, nodes }
+        Parts { outgoing: self.parts.incoming.clone(), incoming: voters, retiring, nodes }.into()
     }
 
     /// The membership that a joint one leads to.
     pub(crate) fn left(&self) -> Self {
-        let mut nodes = self.nodes.clone();
-        nodes.retain(|id, _| !self.retiring.contains(id));
-        Self { incoming: self.incoming.clone(), nodes, ..Self::default() }
+        let mut nodes = self.parts.nodes.clone();
+        nodes.retain(|id, _| !self.parts.retiring.contains(id));
+        Parts { incoming: self.parts.incoming.clone(), nodes, ..Parts::default() }.into()
     }
 
     /// Whether a change is under way and both sets of voters rule.
     pub fn is_joint(&self) -> bool {
-        !self.outgoing.is_empty()
+        !self.parts.outgoing.is_empty()
     }
 
     /// Whether there is nobody in it.
     pub fn is_empty(&self) -> bool {
-        self.nodes.is_empty()
+        self.parts.nodes.is_empty()
     }
 
     /// The voters, or the voters to be while the membership is joint.
     pub fn voters(&self) -> &BTreeSet<C::NodeId> {
-        &self.incoming
+        &self.parts.incoming
     }
 
     /// The voters that rule beside [`voters`](Self::voters) while the membership is joint; empty otherwise.
     pub fn outgoing_voters(&self) -> &BTreeSet<C::NodeId> {
-        &self.outgoing
+        &self.parts.outgoing
     }
 
     /// Members that do not vote, in no set of voters.
     pub fn learners(&self) -> impl Iterator<Item = C::NodeId> {
-        self.nodes.keys().copied().filter(|id| !self.is_voter(*id))
+        self.parts.nodes.keys().copied().filter(|id| !self.is_voter(*id))
     }
 
     /// Members that will be none when the joint membership is left; empty otherwise.
     pub fn retiring(&self) -> &BTreeSet<C::NodeId> {
-        &self.retiring
+        &self.parts.retiring
     }
 
     /// Every member with the way to reach it.
     pub fn nodes(&self) -> &BTreeMap<C::NodeId, C::Node> {
-        &self.nodes
+        &self.parts.nodes
     }
 
     /// How to reach `id`, if it is a member.
     pub fn node(&self, id: C::NodeId) -> Option<&C::Node> {
-        self.nodes.get(&id)
+        self.parts.nodes.get(&id)
     }
 
     /// Whether `id` is a voter or a learner.
     pub fn is_member(&self, id: C::NodeId) -> bool {
-        self.nodes.contains_key(&id)
+        self.parts.nodes.contains_key(&id)
     }
 
     /// Whether `id` votes in either set.
     pub fn is_voter(&self, id: C::NodeId) -> bool {
-        self.incoming.contains(&id) || self.outgoing.contains(&id)
+        self.parts.incoming.contains(&id) || self.parts.outgoing.contains(&id)
     }
 
     /// All voters of both sets, each once, in order.
     pub fn all_voters(&self) -> impl Iterator<Item = C::NodeId> {
-        self.incoming.union(&self.outgoing).copied()
+        self.parts.incoming.union(&self.parts.outgoing).copied()
     }
 
     /// Whether those for which `agrees` holds are a quorum: a majority of the voters and, while joint, of the outgoing
@@ -145,11 +176,38 @@ impl<C: TypeConfig> Membership<C> {
     /// reached. With indexes it gives what is committed, with times how recently a quorum was heard, with answers
     /// whether an election is won. The default when there is no voter.
     pub fn quorum_value<V: Ord + Copy + Default>(&self, value: impl Fn(C::NodeId) -> V) -> V {
-        let incoming = majority_value(&self.incoming, &value);
-        if self.outgoing.is_empty() {
+        let incoming = majority_value(&self.parts.incoming, &value);
+        if self.parts.outgoing.is_empty() {
             return incoming;
         }
-        incoming.min(majority_value(&self.outgoing, &value))
+        incoming.min(majority_value(&self.parts.outgoing, &value))
+    }
+}
+
+#[cfg(feature = "serde")]
+mod with_serde {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    use super::{Membership, Parts, TypeConfig};
+
+    impl<C: TypeConfig> Serialize for Membership<C>
+    where
+        C::NodeId: Serialize,
+        C::Node: Serialize,
+    {
+        fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+            self.parts.serialize(serializer)
+        }
+    }
+
+    impl<'de, C: TypeConfig> Deserialize<'de> for Membership<C>
+    where
+        C::NodeId: Deserialize<'de>,
+        C::Node: Deserialize<'de>,
+    {
+        fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+            Parts::deserialize(deserializer).map(Self::from)
+        }
     }
 }
 
@@ -161,7 +219,16 @@ fn majority_value<I: Copy + Ord, V: Ord + Copy + Default>(
     if voters.is_empty() {
         return V::default();
     }
-    let mut values: Vec<V> = voters.iter().map(|id| value(*id)).collect();
+    // Asked for with every commit: few voters, as there mostly are, need no allocation.
+    let mut few = [V::default(); 8];
+    let mut many = Vec::new();
+    let values = if voters.len() <= few.len() {
+        few.iter_mut().zip(voters).for_each(|(place, id)| *place = value(*id));
+        &mut few[..voters.len()]
+    } else {
+        many.extend(voters.iter().map(|id| value(*id)));
+        &mut many[..]
+    };
     values.sort_unstable();
     // With n voters a majority is n/2 + 1: that many values are at or above the one at this place.
     values[(values.len() - 1) / 2]
@@ -178,9 +245,9 @@ impl<C: TypeConfig> fmt::Display for Membership<C> {
         let list = |ids: &mut dyn Iterator<Item = C::NodeId>| {
             ids.map(|id| id.to_string()).collect::<Vec<_>>().join(",")
         };
-        write!(f, "voters {{{}}}", list(&mut self.incoming.iter().copied()))?;
+        write!(f, "voters {{{}}}", list(&mut self.parts.incoming.iter().copied()))?;
         if self.is_joint() {
-            write!(f, " outgoing {{{}}}", list(&mut self.outgoing.iter().copied()))?;
+            write!(f, " outgoing {{{}}}", list(&mut self.parts.outgoing.iter().copied()))?;
         }
         let learners = list(&mut self.learners());
         if !learners.is_empty() {
