@@ -9,7 +9,7 @@ use crate::files;
 use crate::identity::Identity;
 use crate::log::RedbLog;
 use crate::options::Options;
-use crate::state_machine::{Opened, RedbStateMachine};
+use crate::state_machine::RedbStateMachine;
 
 /// Opens what a node stores in the folder `dir`, or makes it when there is nothing: `log.redb`, `state.redb` and
 /// `snapshots/`, with the default [`Options`].
@@ -44,26 +44,10 @@ pub fn open_with<C: StoredConfig, A: Application<C>>(
     // The state is made first: a crash between the two leaves a state without a log, in which nothing has happened.
     let state_machine =
         RedbStateMachine::open_with(&state_path, dir.join("snapshots"), identity, application, options)?;
-    let Opened { applied, snapshot } = state_machine.opened();
-    let applied = applied.last_applied;
-    if is_log_missing && applied.index > 0 {
-        return Err(
-            About(&log_path).damaged(format!("the file is missing, though the state is of {applied}"))
-        );
+    if is_log_missing {
+        state_machine.check_log(&log_path, None)?;
     }
     let log = RedbLog::open_with(&log_path, identity, options)?;
-    let found = log.opened_state();
-    if applied.index < found.purged.index {
-        let purged = found.purged;
-        return Err(About(&state_path)
-            .damaged(format!("it is of entry {applied}, but the log begins behind entry {purged}")));
-    }
-    // A crash right after a snapshot was installed finds the state ahead of the log, and only that.
-    let is_installed = snapshot.as_ref().is_some_and(|snapshot| snapshot.last == applied);
-    if found.last.index < applied.index && !is_installed {
-        let last = found.last;
-        return Err(About(&log_path)
-            .damaged(format!("it ends at entry {last}, but the state has applied entry {applied}")));
-    }
+    state_machine.check_log(&log_path, Some(log.opened_state()))?;
     Ok((log, state_machine))
 }

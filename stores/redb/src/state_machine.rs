@@ -10,8 +10,8 @@ use std::path::Path;
 use futures::StreamExt;
 use futures::stream;
 use openconsensus::{
-    AppliedState, ApplyBatch, BoxFuture, MaybeSend, RaftStateMachine, Snapshot, SnapshotMeta, SnapshotStream,
-    snapshot_stream,
+    AppliedState, ApplyBatch, BoxFuture, LogState, MaybeSend, RaftStateMachine, Snapshot, SnapshotMeta,
+    SnapshotStream, snapshot_stream,
 };
 use redb::StorageBackend;
 
@@ -51,9 +51,9 @@ pub struct RedbStateMachine<C: StoredConfig, A: Application<C>> {
 }
 
 /// What was found when a state machine was opened.
-pub(crate) struct Opened<C: StoredConfig> {
-    pub(crate) applied: AppliedState<C>,
-    pub(crate) snapshot: Option<SnapshotMeta<C>>,
+struct Opened<C: StoredConfig> {
+    applied: AppliedState<C>,
+    snapshot: Option<SnapshotMeta<C>>,
 }
 
 impl<C: StoredConfig, A: Application<C>> RedbStateMachine<C, A> {
@@ -129,8 +129,38 @@ impl<C: StoredConfig, A: Application<C>> RedbStateMachine<C, A> {
         self.reader.clone()
     }
 
-    pub(crate) fn opened(&self) -> &Opened<C> {
-        &self.opened
+    /// Refuses a log that does not belong to the state as it was opened: for those whose log is not a
+    /// [`RedbLog`](crate::RedbLog), since [`open`](crate::open) does it. `log` stands for the log in errors, and `found` is what
+    /// its [`load`](openconsensus::RaftLogStorage::load) would say; `None` when nothing was ever stored there, which is asked
+    /// before a new log is made.
+    ///
+    /// # Errors
+    ///
+    /// [`OpenError::Damaged`] where the state has applied what the log never had, the log begins behind the state, or there
+    /// is a state and no log.
+    pub fn check_log(&self, log: impl AsRef<Path>, found: Option<&LogState<C>>) -> Result<(), OpenError> {
+        let log = About(log.as_ref());
+        let applied = self.opened.applied.last_applied;
+        let Some(found) = found else {
+            return match applied.index {
+                0 => Ok(()),
+                _ => Err(log.damaged(format!("the file is missing, though the state is of {applied}"))),
+            };
+        };
+        if applied.index < found.purged.index {
+            let purged = found.purged;
+            return Err(About(Path::new(&self.name))
+                .damaged(format!("it is of entry {applied}, but the log begins behind entry {purged}")));
+        }
+        // A crash right after a snapshot was installed finds the state ahead of the log, and only that.
+        let is_installed = self.opened.snapshot.as_ref().is_some_and(|snapshot| snapshot.last == applied);
+        if found.last.index < applied.index && !is_installed {
+            let last = found.last;
+            return Err(
+                log.damaged(format!("it ends at entry {last}, but the state has applied entry {applied}"))
+            );
+        }
+        Ok(())
     }
 }
 
