@@ -1,14 +1,23 @@
-//! How much memory this process occupies, as the kernel sees it.
+//! How much memory a process occupies, as the kernel sees it.
 
 use std::io;
 
-/// The resident memory of this process in bytes, from `/proc/self/statm`. Linux only.
+/// The resident memory of this process in bytes. Linux only.
 ///
 /// # Errors
 ///
-/// Where there is no such file, or one that says something else.
+/// Where there is no `/proc`, or one that says something else.
 pub fn resident_bytes() -> io::Result<u64> {
     parse(&std::fs::read_to_string("/proc/self/statm")?)
+}
+
+/// The resident memory of another process in bytes. Linux only.
+///
+/// # Errors
+///
+/// When there is no such process.
+pub fn resident_bytes_of(process: u32) -> io::Result<u64> {
+    parse(&std::fs::read_to_string(format!("/proc/{process}/statm"))?)
 }
 
 /// The second number of `statm` is the resident set in pages.
@@ -16,11 +25,8 @@ fn parse(statm: &str) -> io::Result<u64> {
     let pages = statm.split_whitespace().nth(1).and_then(|pages| pages.parse::<u64>().ok());
     let pages =
         pages.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("not a statm: {statm:?}")))?;
-    Ok(pages * PAGE_BYTES)
+    Ok(pages * rustix::param::page_size() as u64)
 }
-
-/// The page size of x86-64, and of aarch64 as it is usually configured.
-const PAGE_BYTES: u64 = 4096;
 
 #[cfg(test)]
 mod tests {
@@ -28,7 +34,7 @@ mod tests {
 
     #[test]
     fn the_resident_set_is_the_second_number() {
-        assert_eq!(parse("100 7 3 1 0 50 0\n").unwrap(), 7 * 4096);
+        assert_eq!(parse("100 7 3 1 0 50 0\n").unwrap(), 7 * rustix::param::page_size() as u64);
         assert!(parse("100").is_err());
         assert!(parse("100 many").is_err());
     }
@@ -37,7 +43,7 @@ mod tests {
     fn what_is_filled_is_resident() {
         let before = resident_bytes().unwrap();
         let filled = vec![7_u8; 64 << 20];
-        let after = resident_bytes().unwrap();
+        let after = resident_bytes_of(std::process::id()).unwrap();
         assert_eq!(filled[12345], 7);
         assert!(before + (60 << 20) < after, "{before} before, {after} with 64 MiB more");
     }

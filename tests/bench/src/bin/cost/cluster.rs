@@ -103,7 +103,7 @@ impl Cluster {
     /// # Errors
     ///
     /// When a node does not start, or none is elected.
-    pub(crate) async fn start() -> Result<Self, Box<dyn std::error::Error>> {
+    pub(crate) async fn start() -> Result<Self, Box<dyn std::error::Error + Send + Sync>> {
         let config = Config { snapshot_after_entries: None, ..Config::default() };
         let network = Direct::default();
         for id in 1..=3 {

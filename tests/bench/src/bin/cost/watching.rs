@@ -7,8 +7,8 @@ use clap::ValueEnum;
 use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use tokio::task::JoinHandle;
 
-use crate::Failure;
 use crate::cluster::Cluster;
+use openconsensus_bench::Failure;
 
 /// Who watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

@@ -21,12 +21,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use openconsensus_bench::Failure;
 
 use limits::Limits;
 use scenario::Scenario;
-
-/// Whatever ends a measurement early.
-pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 
 /// Prints how much memory a leader takes under full load, and fails if it is more than its limits allow.
 #[derive(Parser, Debug)]
