@@ -10,9 +10,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::codec::{decode_record, encode_record};
-use crate::error::{About, OpenError, invalid_data, io_error};
-use crate::files;
-use crate::identity::Identity;
+use crate::error::{About, AboutRedb, OpenError, invalid_data, io_error};
+use openconsensus_store_common::Identity;
+use openconsensus_store_common::files;
 
 /// The records of a file that are not data: its format, its owner, and what its user adds.
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("openconsensus.meta");

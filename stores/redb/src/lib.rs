@@ -130,8 +130,6 @@ mod application;
 mod codec;
 mod database;
 mod error;
-mod files;
-mod identity;
 pub mod kv;
 mod log;
 mod open;
@@ -139,14 +137,13 @@ mod options;
 mod reader;
 mod snapshot;
 mod state_machine;
-mod worker;
 
 pub use application::{Application, StateTable, Transaction};
 pub use codec::StoredConfig;
-pub use error::{BoxError, OpenError};
-pub use identity::Identity;
+pub use error::BoxError;
 pub use log::{RedbLog, RedbLogReader};
 pub use open::{open, open_with};
+pub use openconsensus_store_common::{Identity, OpenError};
 pub use options::Options;
 pub use reader::{StateReader, StateView};
 /// The database below, whose table types applications use.

@@ -13,9 +13,9 @@ use redb::StorageBackend;
 use crate::codec::StoredConfig;
 use crate::database::Place;
 use crate::error::{About, OpenError, catch_damage};
-use crate::identity::Identity;
 use crate::options::Options;
-use crate::worker::Worker;
+use openconsensus_store_common::Identity;
+use openconsensus_store_common::worker::Worker;
 
 pub use reader::RedbLogReader;
 
@@ -76,8 +76,8 @@ impl<C: StoredConfig> RedbLog<C> {
         let state = file.state();
         let reading = LogReading::new(file.database());
         let name = path.display().to_string();
-        let reading = Worker::spawn(name.as_str(), reading).map_err(|error| about.io(error))?;
-        let writer = Worker::spawn(name.as_str(), file).map_err(|error| about.io(error))?;
+        let reading = Worker::spawn("redb store", name.as_str(), reading).map_err(|error| about.io(error))?;
+        let writer = Worker::spawn("redb store", name.as_str(), file).map_err(|error| about.io(error))?;
         Ok(Self { writer, reading, state })
     }
 

@@ -5,11 +5,11 @@ use std::path::Path;
 use crate::application::Application;
 use crate::codec::StoredConfig;
 use crate::error::{About, OpenError};
-use crate::files;
-use crate::identity::Identity;
 use crate::log::RedbLog;
 use crate::options::Options;
 use crate::state_machine::RedbStateMachine;
+use openconsensus_store_common::Identity;
+use openconsensus_store_common::files;
 
 /// Opens what a node stores in the folder `dir`, or makes it when there is nothing: `log.redb`, `state.redb` and
 /// `snapshots/`, with the default [`Options`].

@@ -19,10 +19,10 @@ use crate::application::Application;
 use crate::codec::StoredConfig;
 use crate::database::Place;
 use crate::error::{About, OpenError, catch_damage};
-use crate::identity::Identity;
 use crate::options::Options;
 use crate::reader::StateReader;
-use crate::worker::{Handle, Work, Worker, run_aside};
+use openconsensus_store_common::Identity;
+use openconsensus_store_common::worker::{Handle, Work, Worker, run_aside};
 
 pub(crate) use state::APPLIED;
 use state::State;
@@ -118,8 +118,8 @@ impl<C: StoredConfig, A: Application<C>> RedbStateMachine<C, A> {
         let reader = StateReader::new(state.database());
         let opened = Opened { applied: state.applied_state(), snapshot: state.snapshot_meta() };
         let name = path.display().to_string();
-        let worker = Worker::spawn(name.as_str(), state).map_err(|error| about.io(error))?;
-        let sending = Worker::spawn(name.as_str(), Sending).map_err(|error| about.io(error))?;
+        let worker = Worker::spawn("redb store", name.as_str(), state).map_err(|error| about.io(error))?;
+        let sending = Worker::spawn("redb store", name.as_str(), Sending).map_err(|error| about.io(error))?;
         Ok(Self { worker, sending, reader, opened, name })
     }
 
@@ -185,7 +185,7 @@ impl<C: StoredConfig, A: Application<C>> RaftStateMachine<C> for RedbStateMachin
         let name = self.name.clone();
         Box::pin(async move {
             let view = view.await?;
-            let built = run_aside(name, move |is_wanted| view.write(is_wanted))?.await?;
+            let built = run_aside("redb snapshot", name, move |is_wanted| view.write(is_wanted))?.await?;
             // Until here nothing was changed but an unfinished file, which goes when it is dropped.
             handle.call_if_wanted(move |state| state.publish(built)).await?
         })

@@ -14,9 +14,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::codec::{StoredConfig, decode_entry, encode_entry, entry_term};
 use crate::database::{self, Kind, Opening, Place};
-use crate::error::{About, OpenError, invalid_data, io_error};
-use crate::identity::Identity;
-use crate::worker::Work;
+use crate::error::{About, AboutRedb, OpenError, invalid_data, io_error};
+use openconsensus_store_common::Identity;
+use openconsensus_store_common::worker::Work;
 
 pub(super) const ENTRIES: TableDefinition<'_, u64, &[u8]> = TableDefinition::new("openconsensus.entries");
 const HARD_STATE: &str = "hard_state";

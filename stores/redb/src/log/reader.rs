@@ -11,7 +11,7 @@ use redb::{Database, ReadableDatabase};
 
 use crate::codec::{StoredConfig, decode_entry};
 use crate::error::{invalid_data, io_error};
-use crate::worker::{Handle, Work};
+use openconsensus_store_common::worker::{Handle, Work};
 
 use super::file::{Cursors, ENTRIES};
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::error::OpenError;
-use crate::files;
+use openconsensus_store_common::files;
 
 const FINISHED: &str = "snapshot";
 const UNFINISHED: &str = "tmp";

@@ -13,14 +13,14 @@ use serde::{Deserialize, Serialize};
 use crate::application::{Application, RESERVED, StateTable, Transaction};
 use crate::codec::StoredConfig;
 use crate::database::{self, Kind, Opening, Place};
-use crate::error::{About, OpenError, invalid_data, io_error, io_error_from_box};
-use crate::files;
-use crate::identity::Identity;
+use crate::error::{About, AboutRedb, OpenError, invalid_data, io_error, io_error_from_box};
 use crate::options::Options;
 use crate::snapshot::content;
 use crate::snapshot::folder::{Folder, Unfinished};
 use crate::snapshot::format::{ContentReader, FrameReader, Header};
-use crate::worker::Work;
+use openconsensus_store_common::Identity;
+use openconsensus_store_common::files;
+use openconsensus_store_common::worker::Work;
 
 use super::transfer::{Built, Received, SnapshotFrames, View};
 

@@ -8,7 +8,7 @@ use redb::Database;
 
 use super::*;
 use crate::codec::seal;
-use crate::identity::Identity;
+use openconsensus_store_common::Identity;
 
 fn identity() -> Identity {
     Identity::new("test", 1)

@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::channel::oneshot;
 
 /// What a thread owns, and what it does when nobody calls.
-pub(crate) trait Work: Send + 'static {
+pub trait Work: Send + 'static {
     /// How long after the last call [`idle`](Self::idle) is to run; `None` when there is nothing to do.
     fn idle_after(&self) -> Option<Duration> {
         None
@@ -36,13 +36,13 @@ pub(crate) trait Work: Send + 'static {
 
 /// The thread. Dropping it carries out the calls that are queued, then ends the thread and waits for that: what the
 /// thread owned has been dropped, and its files are closed.
-pub(crate) struct Worker<W> {
+pub struct Worker<W> {
     handle: Handle<W>,
     thread: Option<JoinHandle<()>>,
 }
 
 /// Calls a [`Worker`]. Does not keep it alive.
-pub(crate) struct Handle<W> {
+pub struct Handle<W> {
     sender: mpsc::Sender<Message<W>>,
     name: Arc<str>,
 }
@@ -67,17 +67,22 @@ struct Failure {
 }
 
 impl<W: Work> Worker<W> {
-    /// Starts a thread that owns `work`; `name` says in errors what it works on.
-    pub(crate) fn spawn(name: impl Into<Arc<str>>, work: W) -> io::Result<Self> {
+    /// Starts a thread called `thread` that owns `work`; `name` says in errors what it works on.
+    ///
+    /// # Errors
+    ///
+    /// When the operating system has no thread left.
+    pub fn spawn(thread: &str, name: impl Into<Arc<str>>, work: W) -> io::Result<Self> {
         let name = name.into();
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new()
-            .name("redb store".into())
+            .name(thread.into())
             .spawn(move || run(Slot { work, failure: None }, &receiver))?;
         Ok(Self { handle: Handle { sender, name }, thread: Some(thread) })
     }
 
-    pub(crate) fn handle(&self) -> &Handle<W> {
+    /// Calls it.
+    pub fn handle(&self) -> &Handle<W> {
         &self.handle
     }
 }
@@ -101,7 +106,7 @@ impl<W> Clone for Handle<W> {
 
 impl<W: Work> Handle<W> {
     /// Queues a call, at once; the future is its answer. An error is remembered, and all later calls return it.
-    pub(crate) fn call<R, F>(&self, f: F) -> Call<R>
+    pub fn call<R, F>(&self, f: F) -> Call<R>
     where
         R: Send + 'static,
         F: FnOnce(&mut W) -> io::Result<R> + Send + 'static,
@@ -116,7 +121,7 @@ impl<W: Work> Handle<W> {
     }
 
     /// As [`call`](Self::call), but nothing is done when the answer is not wanted any more by the time it would begin.
-    pub(crate) fn call_if_wanted<R, F>(&self, f: F) -> Call<R>
+    pub fn call_if_wanted<R, F>(&self, f: F) -> Call<R>
     where
         R: Send + 'static,
         F: FnOnce(&mut W) -> io::Result<R> + Send + 'static,
@@ -134,7 +139,7 @@ impl<W: Work> Handle<W> {
     }
 
     /// As [`call`](Self::call), but an error is not remembered: it changed nothing.
-    pub(crate) fn read<R, F>(&self, f: F) -> Call<R>
+    pub fn read<R, F>(&self, f: F) -> Call<R>
     where
         R: Send + 'static,
         F: FnOnce(&mut W) -> io::Result<R> + Send + 'static,
@@ -211,7 +216,7 @@ fn run<W: Work>(mut slot: Slot<W>, receiver: &mpsc::Receiver<Message<W>>) {
 
 /// The answer to a call.
 #[must_use = "the answer may be an error"]
-pub(crate) struct Call<R> {
+pub struct Call<R> {
     answer: oneshot::Receiver<io::Result<R>>,
     name: Arc<str>,
 }
@@ -229,8 +234,13 @@ impl<R> Future for Call<R> {
     }
 }
 
-/// Runs `f` on a thread of its own. It can ask whether its result is still wanted.
-pub(crate) fn run_aside<R, F>(name: impl Into<Arc<str>>, f: F) -> io::Result<Call<R>>
+/// Runs `f` on a thread of its own, called `thread`. It can ask whether its result is still wanted. `name` says in errors
+/// what it works on.
+///
+/// # Errors
+///
+/// When the operating system has no thread left.
+pub fn run_aside<R, F>(thread: &str, name: impl Into<Arc<str>>, f: F) -> io::Result<Call<R>>
 where
     R: Send + 'static,
     F: FnOnce(&dyn Fn() -> bool) -> io::Result<R> + Send + 'static,
@@ -238,7 +248,7 @@ where
     let (reply, answer) = oneshot::channel();
     let name: Arc<str> = name.into();
     let on_thread = name.clone();
-    std::thread::Builder::new().name("redb snapshot".into()).spawn(move || {
+    std::thread::Builder::new().name(thread.into()).spawn(move || {
         let result = f(&|| !reply.is_canceled());
         let _ = reply.send(result.map_err(|error| named(&on_thread, &error)));
     })?;

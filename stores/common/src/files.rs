@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::error::{About, OpenError};
 
 /// The length of the file, or `None` when there is none. Only a file that is certainly absent counts as absent.
-pub(crate) fn len(path: &Path) -> Result<Option<u64>, OpenError> {
+pub fn len(path: &Path) -> Result<Option<u64>, OpenError> {
     match fs::symlink_metadata(path) {
         // A link to nowhere is an error of its target, not an absent file.
         Ok(_) => Ok(Some(fs::metadata(path).map_err(|error| About(path).io(error))?.len())),
@@ -17,7 +17,7 @@ pub(crate) fn len(path: &Path) -> Result<Option<u64>, OpenError> {
 }
 
 /// Makes `dir`, and what is above it, durably.
-pub(crate) fn create_dir(dir: &Path) -> Result<(), OpenError> {
+pub fn create_dir(dir: &Path) -> Result<(), OpenError> {
     if dir.is_dir() {
         return Ok(());
     }
@@ -30,7 +30,7 @@ pub(crate) fn create_dir(dir: &Path) -> Result<(), OpenError> {
 }
 
 /// Makes the folder that `path` is in.
-pub(crate) fn create_parent(path: &Path) -> Result<(), OpenError> {
+pub fn create_parent(path: &Path) -> Result<(), OpenError> {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => create_dir(parent),
         _ => Ok(()),
@@ -38,7 +38,7 @@ pub(crate) fn create_parent(path: &Path) -> Result<(), OpenError> {
 }
 
 /// Renames a file, which has been synced, within its folder, durably.
-pub(crate) fn rename(from: &Path, to: &Path) -> io::Result<()> {
+pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     fs::rename(from, to)?;
     sync_parent(to)
 }
