@@ -4,7 +4,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::entry::{Entry, Index, LogId};
+use crate::entry::{Entry, Index, LogId, Payload};
 use crate::type_config::TypeConfig;
 
 mod encoded;
@@ -28,17 +28,70 @@ enum Repr<C: TypeConfig> {
     Many(Arc<[Chunk<C>]>),
 }
 
-/// Entries of one allocation, and the sum of their sizes: it is asked for wherever a view passes a limit.
+/// Entries of one allocation, and what is asked of them wherever a view passes by: looked at once, when they are put
+/// together, and not again by each who has to know.
 struct Batch<C: TypeConfig> {
     entries: Vec<Entry<C>>,
+    /// The sum of their sizes.
     bytes: u64,
+    /// Whether one of them holds a membership.
+    has_membership: bool,
     encoded: encoded::Cache,
 }
 
 impl<C: TypeConfig> Batch<C> {
     fn new(entries: Vec<Entry<C>>, encoded: encoded::Cache) -> Self {
-        let bytes = entries.iter().map(Entry::size_bytes).sum();
-        Self { entries, bytes, encoded }
+        let mut batch = Self { entries: Vec::new(), bytes: 0, has_membership: false, encoded };
+        entries.iter().for_each(|entry| batch.look_at(entry));
+        Self { entries, ..batch }
+    }
+
+    fn look_at(&mut self, entry: &Entry<C>) {
+        self.bytes += entry.size_bytes();
+        self.has_membership |= matches!(entry.payload, Payload::Membership(_));
+    }
+}
+
+/// Entries that are being put together, each looked at once.
+pub(crate) struct NewEntries<C: TypeConfig> {
+    batch: Batch<C>,
+}
+
+impl<C: TypeConfig> NewEntries<C> {
+    pub(crate) fn with_capacity(capacity: usize) -> Self {
+        Self { batch: Batch::new(Vec::with_capacity(capacity), encoded::Cache::new()) }
+    }
+
+    /// The sum of [`Entry::size_bytes`].
+    pub(crate) fn bytes(&self) -> u64 {
+        self.batch.bytes
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.batch.entries.is_empty()
+    }
+
+    /// Adds an entry, which must follow the last one.
+    pub(crate) fn push(&mut self, entry: Entry<C>) {
+        if let Some(last) = self.batch.entries.last() {
+            check_order(last.log_id, entry.log_id);
+        }
+        self.batch.look_at(&entry);
+        self.batch.entries.push(entry);
+    }
+}
+
+impl<C: TypeConfig> From<NewEntries<C>> for Entries<C> {
+    fn from(new: NewEntries<C>) -> Self {
+        let mut batch = new.batch;
+        if batch.entries.is_empty() {
+            return Self::empty();
+        }
+        // What was reserved for entries that went elsewhere would stay in memory as long as these.
+        if batch.entries.len() < batch.entries.capacity() {
+            batch.entries.shrink_to_fit();
+        }
+        Self { repr: Repr::One(Chunk::whole(batch)) }
     }
 }
 
@@ -93,6 +146,13 @@ impl<C: TypeConfig> Chunk<C> {
         let end = self.start + (to - first) as usize;
         Some(Self { batch: self.batch.clone(), start, end })
     }
+
+    /// The first entry, and all others unless they are commands of the same term.
+    fn notable(&self) -> &[Entry<C>] {
+        let is_plain = !self.batch.has_membership && self.first().term == self.last().term;
+        let entries = self.as_slice();
+        if is_plain { &entries[..1] } else { entries }
+    }
 }
 
 impl<C: TypeConfig> Entries<C> {
@@ -107,25 +167,27 @@ impl<C: TypeConfig> Entries<C> {
     ///
     /// When one does not begin where the one before it ends.
     pub fn concat(parts: impl IntoIterator<Item = Self>) -> Self {
-        let mut chunks: Vec<Chunk<C>> = Vec::new();
-        for part in parts {
-            for chunk in part.chunks_owned() {
-                if let Some(last) = chunks.last() {
-                    check_order(last.last(), chunk.first());
-                }
-                chunks.push(chunk);
+        let mut parts = parts.into_iter().filter(|part| !part.is_empty());
+        let Some(first) = parts.next() else { return Self::empty() };
+        // Most often there is one: nothing has to be joined.
+        let Some(second) = parts.next() else { return first };
+        let mut chunks: Vec<Chunk<C>> = Vec::with_capacity(2 + parts.size_hint().0);
+        for part in [first, second].into_iter().chain(parts) {
+            if let (Some(last), Some(first)) = (chunks.last(), part.first()) {
+                check_order(last.last(), first);
+            }
+            match part.repr {
+                Repr::Empty => {}
+                Repr::One(chunk) => chunks.push(chunk),
+                Repr::Many(many) => chunks.extend_from_slice(&many),
             }
         }
-        Self::from_chunks(chunks)
+        Self { repr: Repr::Many(chunks.into()) }
     }
 
-    fn from_chunks(mut chunks: Vec<Chunk<C>>) -> Self {
-        let repr = match chunks.len() {
-            0 => Repr::Empty,
-            1 => Repr::One(chunks.remove(0)),
-            _ => Repr::Many(chunks.into()),
-        };
-        Self { repr }
+    /// Chunks that follow each other.
+    fn of_chunks(chunks: impl Iterator<Item = Chunk<C>>) -> Self {
+        Self::concat(chunks.map(|chunk| Self { repr: Repr::One(chunk) }))
     }
 
     fn chunks(&self) -> &[Chunk<C>] {
@@ -133,14 +195,6 @@ impl<C: TypeConfig> Entries<C> {
             Repr::Empty => &[],
             Repr::One(chunk) => std::slice::from_ref(chunk),
             Repr::Many(chunks) => chunks,
-        }
-    }
-
-    fn chunks_owned(self) -> Vec<Chunk<C>> {
-        match self.repr {
-            Repr::Empty => Vec::new(),
-            Repr::One(chunk) => vec![chunk],
-            Repr::Many(chunks) => chunks.to_vec(),
         }
     }
 
@@ -188,7 +242,11 @@ impl<C: TypeConfig> Entries<C> {
 
     /// The part of the view whose indexes are in `range`.
     pub fn slice(&self, range: Range<Index>) -> Self {
-        Self::from_chunks(self.chunks().iter().filter_map(|chunk| chunk.slice(&range)).collect())
+        match &self.repr {
+            Repr::Empty => Self::empty(),
+            Repr::One(chunk) => Self { repr: chunk.slice(&range).map_or(Repr::Empty, Repr::One) },
+            Repr::Many(chunks) => Self::of_chunks(chunks.iter().filter_map(|chunk| chunk.slice(&range))),
+        }
     }
 
     /// The longest start of the view that is not larger than `bytes_max`, but at least one entry: an entry that is
@@ -210,6 +268,12 @@ impl<C: TypeConfig> Entries<C> {
             }
         }
         self.clone()
+    }
+
+    /// Some of the entries, in order: among them the first of each term, the first of all, and every one that holds a
+    /// membership.
+    pub(crate) fn notable(&self) -> impl Iterator<Item = &Entry<C>> {
+        self.chunks().iter().flat_map(Chunk::notable)
     }
 
     /// The sum of [`Entry::size_bytes`].

@@ -1,12 +1,13 @@
 //! What a leader does: appends, replicates, commits, and shows that it lives.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Bound;
 use std::time::Instant;
 
-use crate::entries::Entries;
+use crate::entries::{Entries, NewEntries};
 use crate::entry::{Entry, Index, LogId, Payload, Term};
 use crate::leadership::LeadershipEvent;
-use crate::message::{AppendResult, Body, TransferRefusal};
+use crate::message::{AppendResult, Body, Message, TransferRefusal};
 use crate::type_config::TypeConfig;
 
 use super::lease::Lease;
@@ -174,16 +175,16 @@ impl<C: TypeConfig> Engine<C> {
     /// its whole batch in memory.
     fn append(&mut self, payloads: impl IntoIterator<Item = Payload<C>>) {
         let (term, first) = (self.term, self.log.last().index + 1);
-        let mut batch = Vec::new();
-        let mut batch_bytes = 0;
+        let payloads = payloads.into_iter();
+        let count = payloads.size_hint().0;
+        let mut batch = NewEntries::with_capacity(count);
         for (index, payload) in (first..).zip(payloads) {
             let entry = Entry { log_id: LogId { term, index }, payload };
-            let bytes = entry.size_bytes();
-            if self.config.append_bytes_max < batch_bytes + bytes && !batch.is_empty() {
-                self.log.append(std::mem::take(&mut batch).into());
-                batch_bytes = 0;
+            if self.config.append_bytes_max < batch.bytes() + entry.size_bytes() && !batch.is_empty() {
+                let left = count.saturating_sub((index - first) as usize);
+                let full = std::mem::replace(&mut batch, NewEntries::with_capacity(left));
+                self.log.append(full.into());
             }
-            batch_bytes += bytes;
             batch.push(entry);
         }
         self.log.append(batch.into());
@@ -238,11 +239,18 @@ impl<C: TypeConfig> Engine<C> {
 
     /// Sends every peer what it lacks, as far as its window allows.
     fn replicate(&mut self, now: Instant) {
-        let Role::Leader(leader) = &self.role else { return };
-        let peers: Vec<_> = leader.peers.keys().copied().collect();
-        for peer in peers {
+        let mut next = self.peer_behind(None);
+        while let Some(peer) = next {
             while self.send_append(now, peer) {}
+            next = self.peer_behind(Some(peer));
         }
+    }
+
+    /// The peer whose name comes next.
+    fn peer_behind(&self, before: Option<C::NodeId>) -> Option<C::NodeId> {
+        let Role::Leader(leader) = &self.role else { return None };
+        let from = before.map_or(Bound::Unbounded, Bound::Excluded);
+        leader.peers.range((from, Bound::Unbounded)).next().map(|(id, _)| *id)
     }
 
     /// Sends one append if there is something to send and the window is open. Returns whether another may follow.
@@ -284,17 +292,12 @@ impl<C: TypeConfig> Engine<C> {
         let committed = self.log.committed();
         let Some(commit) = self.log.log_id_at(committed) else { return };
         let Role::Leader(leader) = &mut self.role else { return };
-        let behind =
-            |progress: &&mut Progress| progress.commit_sent < committed && committed <= progress.matched();
-        let mut told = Vec::new();
         for (peer, progress) in &mut leader.peers {
-            if behind(&progress) {
+            if progress.commit_sent < committed && committed <= progress.matched() {
                 progress.commit_sent = committed;
-                told.push(*peer);
+                let message = Message { term: self.term, body: Body::Commit { commit } };
+                self.effects.messages.push((*peer, message));
             }
-        }
-        for peer in told {
-            self.send(peer, Body::Commit { commit });
         }
     }
 

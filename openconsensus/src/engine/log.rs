@@ -75,7 +75,7 @@ impl<C: TypeConfig> Log<C> {
             term_starts: recovered.term_starts.clone(),
             tail: Tail::new(last.index + 1),
             sizes: Sizes::new(last.index),
-            uncommitted: Uncommitted::new(last.index + 1),
+            uncommitted: Uncommitted::default(),
             memberships: vec![applied.membership.clone()],
         };
         log.memberships.extend(recovered.memberships.iter().cloned());
@@ -132,7 +132,8 @@ impl<C: TypeConfig> Log<C> {
             memberships,
         } = self;
         to.value((purged, last, written, stable, committed, dispatched, applied));
-        to.value((term_starts, memberships.len(), uncommitted.bytes()));
+        to.value((term_starts, memberships.len()));
+        uncommitted.fingerprint(to);
         tail.fingerprint(to);
         for MembershipAt { log_id, membership } in memberships {
             to.value(log_id);
@@ -220,6 +221,13 @@ impl<C: TypeConfig> Log<C> {
         if index < self.purged.index || self.last.index < index {
             return None;
         }
+        // Most questions are about the end of the log.
+        if let Some(start) = self.term_starts.last()
+            && start.index <= index
+            && self.purged.index < index
+        {
+            return Some(start.term);
+        }
         let place = self.term_starts.partition_point(|start| start.index <= index);
         if place == 0 || index == self.purged.index {
             return Some(self.purged.term);
@@ -268,14 +276,14 @@ impl<C: TypeConfig> Log<C> {
             "entries from {first} have a lower term than the last entry {}",
             self.last
         );
-        for entry in entries.iter() {
+        for entry in entries.notable() {
             self.note_entry(entry);
         }
         self.last = last;
-        let bytes_before = self.tail.bytes();
-        self.uncommitted.push(&entries);
-        self.tail.push(entries);
-        self.sizes.append(last.index, self.tail.bytes() - bytes_before);
+        let bytes = entries.size_bytes();
+        self.uncommitted.push(first.index, last.index, bytes);
+        self.tail.push(entries, bytes);
+        self.sizes.append(last.index, bytes);
     }
 
     fn note_entry(&mut self, entry: &Entry<C>) {
@@ -297,8 +305,8 @@ impl<C: TypeConfig> Log<C> {
             self.committed
         );
         self.tail.truncate(from);
-        self.uncommitted.truncate(from);
         let kept = from - 1;
+        self.uncommitted.truncate_behind(kept, |first| self.tail.bytes_from(first));
         self.sizes.truncate_behind(kept);
         self.last = self.log_id_at(kept).expect("what precedes an uncommitted entry is in the log");
         self.term_starts.retain(|start| start.index < from);
@@ -309,6 +317,7 @@ impl<C: TypeConfig> Log<C> {
         let was_written = kept < self.written;
         self.written = self.written.min(kept);
         self.stable = self.stable.min(kept);
+        self.settle();
         was_written
     }
 
@@ -330,7 +339,7 @@ impl<C: TypeConfig> Log<C> {
             );
             self.term_starts.clear();
             self.tail = Tail::new(upto.index + 1);
-            self.uncommitted = Uncommitted::new(upto.index + 1);
+            self.uncommitted = Uncommitted::default();
             self.last = upto;
         }
         self.sizes.purge(upto.index);
@@ -512,6 +521,35 @@ mod tests {
         assert_eq!(log.term_at(3), Some(3));
         // The new entry was not handed to the storage yet.
         assert!(!log.truncate(3));
+    }
+
+    /// What comes over a network is one batch, whatever it was on its way to the leader's log.
+    #[test]
+    fn terms_and_memberships_are_found_wherever_they_stand_in_a_batch() {
+        let membership = |id: u64| Payload::Membership(Membership::of_voters([(id, ())].into()));
+        let payload = |index| match index {
+            3 | 5 => membership(index),
+            _ => Payload::Command(index),
+        };
+        // In the first batch the term changes and no membership comes, in the second it is the other way round.
+        for (terms, members) in [([1, 1, 2, 2, 3, 3], false), ([1; 6], true), ([1, 2, 2, 3, 3, 3], true)] {
+            let mut log = log(&[]);
+            let entry = |(index, term): (Index, &Term)| Entry {
+                log_id: LogId { term: *term, index },
+                payload: if members { payload(index) } else { Payload::Command(index) },
+            };
+            let batch = Entries::from((1..).zip(&terms).map(entry).collect::<Vec<_>>());
+            for view in [batch.clone(), Entries::concat([batch.slice(1..2), batch.slice(2..7)])] {
+                log.append(view);
+                for (index, term) in (1..).zip(terms) {
+                    assert_eq!(log.term_at(index), Some(term), "index {index} of {terms:?}");
+                }
+                for (id, is_known) in [(3, members), (5, members), (4, false)] {
+                    assert_eq!(log.has_named(id), is_known, "node {id} with {terms:?}");
+                }
+                log.truncate(1);
+            }
+        }
     }
 
     #[test]

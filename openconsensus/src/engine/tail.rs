@@ -10,6 +10,9 @@ use crate::type_config::TypeConfig;
 
 use super::Fingerprint;
 
+/// So many chunks at the end are looked at one by one before all others are searched.
+const RECENT_CHUNKS: usize = 8;
+
 /// The end of the log in memory, in the batches in which it came.
 ///
 /// Invariant: the chunks are consecutive, none is empty, and `bytes` is the sum of their sizes.
@@ -24,16 +27,27 @@ pub(super) struct Tail<C: TypeConfig> {
 #[derive(Clone, Debug)]
 struct SizedChunk<C: TypeConfig> {
     entries: Entries<C>,
+    /// The indexes of its entries: beside the others of the tail, so that looking for one of them touches no entry.
+    start: Index,
+    end: Index,
     bytes: u64,
     /// All bytes from some fixed point to the end of this chunk, so that the size of any range is a difference.
     end_bytes: u64,
 }
 
 impl<C: TypeConfig> SizedChunk<C> {
-    /// What comes behind the first `before` bytes.
-    fn new(entries: Entries<C>, before: u64) -> Self {
-        let bytes = entries.size_bytes();
-        Self { entries, bytes, end_bytes: before + bytes }
+    /// What comes behind the first `before` bytes and has so many itself.
+    fn new(entries: Entries<C>, before: u64, bytes: u64) -> Self {
+        let Range { start, end } = entries.range();
+        Self { entries, start, end, bytes, end_bytes: before + bytes }
+    }
+
+    /// The entries whose indexes are in `range`.
+    fn slice(&self, range: &Range<Index>) -> Entries<C> {
+        if range.start <= self.start && self.end <= range.end {
+            return self.entries.clone();
+        }
+        self.entries.slice(range.clone())
     }
 }
 
@@ -51,7 +65,7 @@ impl<C: TypeConfig> Tail<C> {
     {
         let Self { chunks, end, bytes: _ } = self;
         to.value((end, chunks.len()));
-        for SizedChunk { entries, bytes: _, end_bytes: _ } in chunks {
+        for SizedChunk { entries, start: _, end: _, bytes: _, end_bytes: _ } in chunks {
             to.value(entries.len());
             entries.iter().for_each(|entry| to.entry(entry));
         }
@@ -70,62 +84,65 @@ impl<C: TypeConfig> Tail<C> {
         if from < self.start() {
             return None;
         }
-        let place = self.chunks.partition_point(|chunk| chunk.entries.range().end <= from);
-        let Some(chunk) = self.chunks.get(place) else { return Some(0) };
-        let inside = chunk.entries.slice(from..Index::MAX).size_bytes();
+        let Some(chunk) = self.chunks.get(self.place(from)) else { return Some(0) };
+        let inside = chunk.slice(&(from..Index::MAX)).size_bytes();
         Some(self.end_bytes() - chunk.end_bytes + inside)
     }
 
     /// The first index in memory, or the index of the next entry when there is none.
     fn start(&self) -> Index {
-        self.chunks.front().map_or(self.end, |chunk| chunk.entries.range().start)
+        self.chunks.front().map_or(self.end, |chunk| chunk.start)
     }
 
-    pub(super) fn push(&mut self, entries: Entries<C>) {
-        assert_eq!(entries.range().start, self.end, "entries must follow the tail");
-        self.end = entries.range().end;
-        let chunk = SizedChunk::new(entries, self.end_bytes());
+    /// Where the chunk is that holds `index`, or the first one behind it.
+    fn place(&self, index: Index) -> usize {
+        // What is looked for is most often among the last that came.
+        let behind =
+            self.chunks.iter().rev().take(RECENT_CHUNKS).take_while(|chunk| index < chunk.end).count();
+        if behind < RECENT_CHUNKS {
+            return self.chunks.len() - behind;
+        }
+        self.chunks.partition_point(|chunk| chunk.end <= index)
+    }
+
+    /// Adds entries of so many bytes.
+    pub(super) fn push(&mut self, entries: Entries<C>, bytes: u64) {
+        let chunk = SizedChunk::new(entries, self.end_bytes(), bytes);
+        assert_eq!(chunk.start, self.end, "entries must follow the tail");
+        self.end = chunk.end;
         self.bytes += chunk.bytes;
         self.chunks.push_back(chunk);
     }
 
     /// Removes the entries at and after `from`.
     pub(super) fn truncate(&mut self, from: Index) {
-        while let Some(chunk) = self.chunks.back() {
-            let range = chunk.entries.range();
-            if range.end <= from {
-                break;
-            }
-            let kept = chunk.entries.slice(range.start..from);
-            self.pop_back();
+        while self.chunks.back().is_some_and(|chunk| from < chunk.end) {
+            let Some(chunk) = self.chunks.pop_back() else { break };
+            self.bytes -= chunk.bytes;
+            let kept = chunk.slice(&(chunk.start..from));
             if !kept.is_empty() {
-                self.end = kept.range().start;
-                self.push(kept);
+                self.end = chunk.start;
+                let bytes = kept.size_bytes();
+                self.push(kept, bytes);
             }
         }
         self.end = self.end.min(from);
     }
 
-    fn pop_back(&mut self) {
-        let chunk = self.chunks.pop_back().expect("only called when there is a chunk");
-        self.bytes -= chunk.bytes;
-    }
-
     /// Lets go of the entries up to `upto`.
     pub(super) fn evict_to(&mut self, upto: Index) {
         while let Some(chunk) = self.chunks.front_mut() {
-            let range = chunk.entries.range();
-            if upto < range.start {
+            if upto < chunk.start {
                 break;
             }
             self.bytes -= chunk.bytes;
-            let kept = chunk.entries.slice(upto + 1..range.end);
+            let kept = chunk.slice(&(upto + 1..chunk.end));
             if kept.is_empty() {
                 self.chunks.pop_front();
                 continue;
             }
-            let before = chunk.end_bytes - kept.size_bytes();
-            *chunk = SizedChunk::new(kept, before);
+            let bytes = kept.size_bytes();
+            *chunk = SizedChunk::new(kept, chunk.end_bytes - bytes, bytes);
             self.bytes += chunk.bytes;
             break;
         }
@@ -135,7 +152,7 @@ impl<C: TypeConfig> Tail<C> {
     pub(super) fn shrink(&mut self, bytes_max: u64, stable: Index) {
         while bytes_max < self.bytes {
             let Some(chunk) = self.chunks.front() else { break };
-            if stable + 1 < chunk.entries.range().end {
+            if stable + 1 < chunk.end {
                 break;
             }
             self.bytes -= chunk.bytes;
@@ -151,35 +168,27 @@ impl<C: TypeConfig> Tail<C> {
         if from < self.start() || self.end < from {
             return None;
         }
-        let place = self.chunks.partition_point(|chunk| chunk.entries.range().end <= from);
-        let mut parts = Vec::new();
-        let mut left = bytes_max;
-        for chunk in self.chunks.range(place..) {
-            let whole = from <= chunk.entries.range().start;
-            let part = if whole { chunk.entries.clone() } else { chunk.entries.slice(from..Index::MAX) };
-            let bytes = if whole { chunk.bytes } else { part.size_bytes() };
-            if bytes <= left {
-                left -= bytes;
-                parts.push(part);
-                continue;
+        let mut left = Some(bytes_max);
+        let mut is_first = true;
+        let parts = self.chunks.range(self.place(from)..).map_while(|chunk| {
+            let bytes_max = left?;
+            let is_needed = std::mem::take(&mut is_first);
+            let part = chunk.slice(&(from..Index::MAX));
+            let bytes = if from <= chunk.start { chunk.bytes } else { part.size_bytes() };
+            left = bytes_max.checked_sub(bytes);
+            if left.is_some() {
+                return Some(part);
             }
-            let start = part.limit_bytes(left);
-            if parts.is_empty() || start.size_bytes() <= left {
-                parts.push(start);
-            }
-            break;
-        }
-        Some(if parts.len() == 1 { parts.remove(0) } else { Entries::concat(parts) })
+            let start = part.limit_bytes(bytes_max);
+            (is_needed || start.size_bytes() <= bytes_max).then_some(start)
+        });
+        Some(Entries::concat(parts))
     }
 
     /// The entries of `range` that are in memory.
     pub(super) fn range(&self, range: Range<Index>) -> Entries<C> {
-        let place = self.chunks.partition_point(|chunk| chunk.entries.range().end <= range.start);
-        let parts = self
-            .chunks
-            .range(place..)
-            .take_while(|chunk| chunk.entries.range().start < range.end)
-            .map(|chunk| chunk.entries.slice(range.clone()));
+        let chunks = self.chunks.range(self.place(range.start)..);
+        let parts = chunks.take_while(|chunk| chunk.start < range.end).map(|chunk| chunk.slice(&range));
         Entries::concat(parts)
     }
 }
@@ -196,10 +205,15 @@ mod tests {
         entries.collect::<Vec<_>>().into()
     }
 
+    fn push(tail: &mut Tail<U64>, entries: Entries<U64>) {
+        let bytes = entries.size_bytes();
+        tail.push(entries, bytes);
+    }
+
     fn tail() -> Tail<U64> {
         let mut tail = Tail::new(5);
         for range in [5..8, 8..9, 9..14] {
-            tail.push(batch(range));
+            push(&mut tail, batch(range));
         }
         tail
     }
@@ -237,7 +251,7 @@ mod tests {
         check(&tail, 7, 14);
         tail.truncate(12);
         check(&tail, 7, 12);
-        tail.push(batch(12..20));
+        push(&mut tail, batch(12..20));
         check(&tail, 7, 20);
         tail.shrink(9 * ENTRY, 19);
         check(&tail, 12, 20);
@@ -269,7 +283,7 @@ mod tests {
             truncated.truncate(cut);
             let left = cut.clamp(5, 14) - 5;
             assert_eq!(truncated.bytes(), left * ENTRY, "truncated at {cut}");
-            truncated.push(batch(cut.clamp(5, 14).min(cut)..20).slice(cut.min(14)..20));
+            push(&mut truncated, batch(cut.clamp(5, 14).min(cut)..20).slice(cut.min(14)..20));
             assert_eq!(truncated.range(0..20).range().end, 20);
 
             let mut evicted = tail();

@@ -2,104 +2,142 @@
 
 use std::collections::VecDeque;
 
-use crate::entries::Entries;
 use crate::entry::Index;
 use crate::type_config::TypeConfig;
 
-/// The sizes of the entries at the end of the log that are not settled.
+use super::Fingerprint;
+
+/// The sizes of the batches at the end of the log that are not settled.
 ///
 /// It follows from the log and its cursors, whoever has appended the entries and in which term: nothing has to be given
 /// back when leadership changes, so nothing can be forgotten. Entries that were there when the node was started count
 /// nothing: they are not in memory.
-#[derive(Clone, Debug)]
+///
+/// A batch counts as a whole until all of it is settled, so the sum may be too large by less than one batch, which is one
+/// append at most, and is never too small. In return nothing is to be done for each entry.
+///
+/// Invariant: the batches ascend, none is empty, and `bytes` is the sum of theirs.
+#[derive(Clone, Debug, Default)]
 pub(super) struct Uncommitted {
-    /// The index behind the last entry.
-    end: Index,
-    sizes: VecDeque<u64>,
-    /// Their sum.
+    batches: VecDeque<Batch>,
+    bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, Hash)]
+struct Batch {
+    first: Index,
+    last: Index,
     bytes: u64,
 }
 
 impl Uncommitted {
-    /// Nothing; the next entry has index `end`.
-    pub(super) fn new(end: Index) -> Self {
-        Self { end, sizes: VecDeque::new(), bytes: 0 }
+    /// Feeds what decides when the sum will change.
+    pub(super) fn fingerprint<C: TypeConfig>(&self, to: &mut Fingerprint<'_, C>) {
+        // The sum follows.
+        let Self { batches, bytes: _ } = self;
+        to.value(batches);
     }
 
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    pub(super) fn push<C: TypeConfig>(&mut self, entries: &Entries<C>) {
-        for entry in entries.iter() {
-            let bytes = entry.size_bytes();
-            self.sizes.push_back(bytes);
-            self.bytes += bytes;
-        }
-        self.end += entries.len() as u64;
+    /// Entries from `first` to `last` have been appended, which have so many bytes.
+    pub(super) fn push(&mut self, first: Index, last: Index, bytes: u64) {
+        self.batches.push_back(Batch { first, last, bytes });
+        self.bytes += bytes;
     }
 
-    /// Entries at and after `from` are gone.
-    pub(super) fn truncate(&mut self, from: Index) {
-        while from < self.end {
-            self.end -= 1;
-            self.bytes -= self.sizes.pop_back().unwrap_or(0);
+    /// Entries behind `kept` are gone. `bytes_from` tells how many bytes those from an index to `kept` have; where that is
+    /// not known any more, the batch that was cut counts as before.
+    pub(super) fn truncate_behind(&mut self, kept: Index, bytes_from: impl Fn(Index) -> Option<u64>) {
+        while let Some(mut batch) = self.batches.pop_back() {
+            if batch.last <= kept {
+                self.batches.push_back(batch);
+                break;
+            }
+            self.bytes -= batch.bytes;
+            if batch.first <= kept {
+                batch.last = kept;
+                batch.bytes = bytes_from(batch.first).unwrap_or(batch.bytes);
+                self.bytes += batch.bytes;
+                self.batches.push_back(batch);
+                break;
+            }
         }
     }
 
     /// Entries up to `upto` are settled.
     pub(super) fn settle(&mut self, upto: Index) {
-        let unsettled = self.end.saturating_sub(upto + 1);
-        while unsettled < self.sizes.len() as u64 {
-            self.bytes -= self.sizes.pop_front().unwrap_or(0);
+        while let Some(batch) = self.batches.front()
+            && batch.last <= upto
+        {
+            self.bytes -= batch.bytes;
+            self.batches.pop_front();
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::ops::Range;
-
     use super::*;
-    use crate::entry::{Entry, LogId, Payload};
-    use crate::testing::U64;
 
-    const ENTRY: u64 = Entry::<U64>::OVERHEAD_BYTES + 8;
+    /// Entries of ten bytes.
+    fn push(uncommitted: &mut Uncommitted, first: Index, last: Index) {
+        uncommitted.push(first, last, 10 * (last + 1 - first));
+    }
 
-    fn batch(range: Range<Index>) -> Entries<U64> {
-        let entries =
-            range.map(|index| Entry { log_id: LogId::new(1, index), payload: Payload::Command(index) });
-        entries.collect::<Vec<_>>().into()
+    /// What `truncate_behind` asks, of entries of ten bytes.
+    fn upto(kept: Index) -> impl Fn(Index) -> Option<u64> {
+        move |first| Some(10 * (kept + 1 - first))
     }
 
     #[test]
-    fn bytes_are_those_of_the_entries_that_are_neither_settled_nor_gone() {
-        for settled in 3..16 {
-            for cut in settled + 1..17 {
-                let mut uncommitted = Uncommitted::new(5);
-                uncommitted.push(&batch(5..8));
-                uncommitted.push(&batch(8..14));
+    fn a_batch_counts_until_all_of_it_is_settled_or_gone() {
+        for settled in 3..16_u64 {
+            for kept in settled..16 {
+                let mut uncommitted = Uncommitted::default();
+                push(&mut uncommitted, 5, 7);
+                push(&mut uncommitted, 8, 13);
                 uncommitted.settle(settled);
-                assert_eq!(uncommitted.bytes(), 14_u64.saturating_sub(settled.max(4) + 1) * ENTRY);
-                uncommitted.truncate(cut);
-                let left = cut.min(14).saturating_sub(settled.max(4) + 1);
-                assert_eq!(uncommitted.bytes(), left * ENTRY, "settled {settled}, cut at {cut}");
-                if cut <= 14 {
-                    uncommitted.push(&batch(cut..20));
-                    uncommitted.settle(19);
-                    assert_eq!(uncommitted.bytes(), 0);
-                }
+                // From the first entry of the batch on that is not settled as a whole.
+                let first = match settled {
+                    ..7 => 5,
+                    7..13 => 8,
+                    _ => 14,
+                };
+                assert_eq!(uncommitted.bytes(), 10 * (14 - first), "settled {settled}");
+                uncommitted.truncate_behind(kept, upto(kept));
+                uncommitted.settle(settled);
+                let is_settled = kept.min(13) <= settled;
+                let left = if is_settled { 0 } else { (kept.min(13) + 1).saturating_sub(first) };
+                assert_eq!(uncommitted.bytes(), left * 10, "settled {settled}, cut behind {kept}");
+                // Never less than what is not settled.
+                assert!(10 * kept.min(13).saturating_sub(settled.max(4)) <= uncommitted.bytes());
+                push(&mut uncommitted, kept + 1, 20);
+                uncommitted.settle(19);
+                assert!(0 < uncommitted.bytes());
+                uncommitted.settle(20);
+                assert_eq!(uncommitted.bytes(), 0);
             }
         }
     }
 
     #[test]
-    fn what_was_there_before_the_start_counts_nothing() {
-        let mut uncommitted = Uncommitted::new(10);
-        uncommitted.truncate(6);
-        uncommitted.push(&batch(6..8));
-        assert_eq!(uncommitted.bytes(), 2 * ENTRY);
+    fn what_was_cut_and_is_not_in_memory_any_more_counts_as_before() {
+        let mut uncommitted = Uncommitted::default();
+        push(&mut uncommitted, 5, 9);
+        uncommitted.truncate_behind(6, |_| None);
+        assert_eq!(uncommitted.bytes(), 50);
         uncommitted.settle(6);
-        assert_eq!(uncommitted.bytes(), ENTRY);
+        assert_eq!(uncommitted.bytes(), 0);
+    }
+
+    #[test]
+    fn what_was_there_before_the_start_counts_nothing() {
+        let mut uncommitted = Uncommitted::default();
+        uncommitted.truncate_behind(5, upto(5));
+        push(&mut uncommitted, 6, 7);
+        assert_eq!(uncommitted.bytes(), 20);
     }
 }
