@@ -386,14 +386,14 @@ impl<C: TypeConfig> Engine<C> {
 
     fn on_persisted(&mut self, now: Instant, write: WriteId) {
         let has_hung = self.hangs_on_its_disk(now);
-        let released = self.writes.complete(write, &mut self.log);
-        self.look_at_recovery(now, has_hung);
-        for (peer, message) in released {
+        let (term, messages) = (self.term, &mut self.effects.messages);
+        self.writes.complete(write, &mut self.log, |peer, message| {
             // What was promised in an earlier term is of no use to anyone now.
-            if message.term == self.term {
-                self.effects.messages.push((peer, message));
+            if message.term == term {
+                messages.push((peer, message));
             }
-        }
+        });
+        self.look_at_recovery(now, has_hung);
         self.finish_initialize();
         self.finish_purging();
         self.count_own_vote(now);

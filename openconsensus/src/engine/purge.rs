@@ -37,8 +37,10 @@ impl<C: TypeConfig> Engine<C> {
         }
         let snapshot = self.snapshots.last().index;
         let purged = self.log.purged().index;
+        // All entries together are what is looked at first, because it has not to be searched for.
+        let (sizes, keep_bytes) = (self.log.sizes(), self.config.log_keep_bytes);
         if snapshot.saturating_sub(self.config.log_keep_entries) <= purged
-            && self.log.sizes().between(purged, snapshot) <= self.config.log_keep_bytes
+            && (sizes.all() <= keep_bytes || sizes.between(purged, snapshot) <= keep_bytes)
         {
             return;
         }

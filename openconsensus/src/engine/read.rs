@@ -176,8 +176,11 @@ impl<C: TypeConfig> Engine<C> {
 
     /// One round for all reads that have come since the last one began, and one round at a time unless it is lost.
     pub(super) fn start_read_round(&mut self, now: Instant) {
-        let confirmed = self.confirmed_round();
         let Role::Leader(leader) = &self.role else { return };
+        if !leader.reads.are_waiting() {
+            return;
+        }
+        let confirmed = self.confirmed_round();
         let is_wanted = leader.reads.waiting.back().is_some_and(|read| leader.round < read.round);
         let is_free = leader.reads.latest.is_none_or(|(round, begun)| {
             round <= confirmed || begun + millis(self.config.heartbeat_interval_ms) <= now
@@ -198,6 +201,10 @@ impl<C: TypeConfig> Engine<C> {
     }
 
     pub(super) fn confirm_reads(&mut self) {
+        let Role::Leader(leader) = &self.role else { return };
+        if !leader.reads.are_waiting() {
+            return;
+        }
         let confirmed = self.confirmed_round();
         loop {
             let Role::Leader(leader) = &mut self.role else { return };

@@ -105,6 +105,11 @@ impl Sizes {
         }
     }
 
+    /// How many bytes all known entries have that are not gone.
+    pub(super) fn all(&self) -> u64 {
+        self.end.total - self.marks[0].total
+    }
+
     /// About how many bytes the known entries behind `after` and up to `upto` have.
     pub(super) fn between(&self, after: Index, upto: Index) -> u64 {
         self.total_at(upto).saturating_sub(self.total_at(after))

@@ -179,14 +179,15 @@ impl<C: TypeConfig> Engine<C> {
         let (last, applied) = (last.index, self.log.applied().index);
         // A log that is purged without a snapshot behind it could not help a peer that is new.
         let is_missing = *is_damaged || last < self.log.purged().index;
-        let is_over =
-            |limit: Option<u64>, value: u64| limit.is_some_and(|limit| jitter.lower(limit) <= value);
+        let is_over = |limit: Option<u64>, value: &dyn Fn() -> u64| {
+            limit.is_some_and(|limit| jitter.lower(limit) <= value())
+        };
         let due = if is_missing {
             now
         } else if applied <= last {
             return None;
-        } else if is_over(self.config.snapshot_after_entries, applied - last)
-            || is_over(self.config.snapshot_after_bytes, self.log.sizes().between(last, applied))
+        } else if is_over(self.config.snapshot_after_entries, &|| applied - last)
+            || is_over(self.config.snapshot_after_bytes, &|| self.log.sizes().between(last, applied))
         {
             now
         } else {

@@ -209,8 +209,13 @@ impl<C: TypeConfig> Writes<C> {
         })
     }
 
-    /// `write` and all before it are durable. Returns the messages that may leave now.
-    pub(super) fn complete(&mut self, write: WriteId, log: &mut Log<C>) -> Vec<(C::NodeId, Message<C>)> {
+    /// `write` and all before it are durable. `release` is given the messages that may leave now.
+    pub(super) fn complete(
+        &mut self,
+        write: WriteId,
+        log: &mut Log<C>,
+        mut release: impl FnMut(C::NodeId, Message<C>),
+    ) {
         assert!(write < self.next, "write {} was never handed out: the next is {}", write.0, self.next.0);
         while let Some(oldest) = self.in_flight.front() {
             if write < oldest.id {
@@ -221,7 +226,9 @@ impl<C: TypeConfig> Writes<C> {
         }
         self.done = self.done.max(write);
         let done = self.done;
-        self.held.extract_if(.., |held| held.until <= done).map(|held| (held.peer, held.message)).collect()
+        self.held
+            .extract_if(.., |held| held.until <= done)
+            .for_each(|Held { until: _, peer, message }| release(peer, message));
     }
 }
 
@@ -234,6 +241,13 @@ mod tests {
 
     fn acknowledge(matched: Index) -> Message<U64> {
         Message { term: 1, body: Body::AppendResponse { result: AppendResult::Matched { matched } } }
+    }
+
+    /// Completes a write and returns what may leave then.
+    fn complete(writes: &mut Writes<U64>, write: WriteId, log: &mut Log<U64>) -> Vec<(u64, Message<U64>)> {
+        let mut released = Vec::new();
+        writes.complete(write, log, |peer, message| released.push((peer, message)));
+        released
     }
 
     fn log() -> Log<U64> {
@@ -266,9 +280,9 @@ mod tests {
         let peers = |released: Vec<(u64, Message<U64>)>| {
             released.into_iter().map(|(peer, _)| peer).collect::<Vec<_>>()
         };
-        assert_eq!(peers(writes.complete(first, &mut log)), vec![1]);
+        assert_eq!(peers(complete(&mut writes, first, &mut log)), vec![1]);
         assert_eq!(log.stable(), 2);
-        assert_eq!(peers(writes.complete(second, &mut log)), vec![3, 4]);
+        assert_eq!(peers(complete(&mut writes, second, &mut log)), vec![3, 4]);
         assert!(writes.hold(writes.of_entry(4, &log), 4, acknowledge(4)).is_some());
     }
 
@@ -282,9 +296,9 @@ mod tests {
         append(&mut log, 1, 2);
         let second = writes.take(later, HardState::default(), &mut log).unwrap().id;
         assert_eq!(writes.oldest_since(), Some(now));
-        writes.complete(first, &mut log);
+        complete(&mut writes, first, &mut log);
         assert_eq!(writes.oldest_since(), Some(later));
-        writes.complete(second, &mut log);
+        complete(&mut writes, second, &mut log);
         assert_eq!(writes.oldest_since(), None);
     }
 
@@ -296,7 +310,7 @@ mod tests {
             assert!(writes.hold(writes.of_entry(matched, &log), 7, acknowledge(matched)).is_none());
         }
         let id = writes.take(start(), HardState::default(), &mut log).unwrap().id;
-        let released = writes.complete(id, &mut log);
+        let released = complete(&mut writes, id, &mut log);
         let [
             (
                 7,
@@ -321,9 +335,9 @@ mod tests {
         let second = writes.take(start(), HardState::default(), &mut log).unwrap();
         assert_eq!((second.truncate, second.append.range()), (Some(3), 3..7));
         // Entries 3 to 5 of term 1 are on the disk now, but the log has others there.
-        writes.complete(first, &mut log);
+        complete(&mut writes, first, &mut log);
         assert_eq!(log.stable(), 2);
-        writes.complete(second.id, &mut log);
+        complete(&mut writes, second.id, &mut log);
         assert_eq!(log.stable(), 6);
     }
 
