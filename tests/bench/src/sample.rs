@@ -34,6 +34,11 @@ impl Sample {
         self
     }
 
+    /// All values, in the order in which they were added.
+    pub fn values(&self) -> impl Iterator<Item = (&str, f64)> {
+        self.values.iter().map(|(name, value)| (name.as_str(), *value))
+    }
+
     /// The value of that name.
     pub fn value(&self, name: &str) -> Option<f64> {
         self.values.iter().find(|(own, _)| own == name).map(|(_, value)| *value)
