@@ -249,6 +249,15 @@ impl<C: TypeConfig> Entries<C> {
         }
     }
 
+    /// The part of the view from index `from` on.
+    pub(crate) fn starting_at(self, from: Index) -> Self {
+        // Most often nothing has to be cut off.
+        if self.first().is_none_or(|first| from <= first.index) {
+            return self;
+        }
+        self.slice(from..Index::MAX)
+    }
+
     /// The longest start of the view that is not larger than `bytes_max`, but at least one entry: an entry that is
     /// larger than the limit must still be able to travel.
     pub fn limit_bytes(&self, bytes_max: u64) -> Self {

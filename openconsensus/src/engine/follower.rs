@@ -71,7 +71,7 @@ impl<C: TypeConfig> Engine<C> {
         now: Instant,
         from: C::NodeId,
         prev: LogId,
-        entries: &Entries<C>,
+        entries: Entries<C>,
         commit: Index,
     ) {
         self.hear_leader(now, from);
@@ -97,7 +97,7 @@ impl<C: TypeConfig> Engine<C> {
             let result = AppendResult::Conflict { rejected: prev.index, hint };
             return self.send(from, Body::AppendResponse { result });
         }
-        let entries = entries.slice(committed + 1..Index::MAX);
+        let entries = entries.starting_at(committed + 1);
         // Where `prev` needs no look, the terms must not fall behind what is committed here.
         if entries.first().is_some_and(|first| self.log.term_at(first.index - 1) > Some(first.term)) {
             tracing::error!(
@@ -112,7 +112,6 @@ impl<C: TypeConfig> Engine<C> {
 
     /// Appends what is not there yet, and cuts the log only where an entry has another term (Raft paper, 5.3).
     fn take_entries(&mut self, entries: Entries<C>) {
-        let Some(last) = entries.last() else { return };
         let is_new = |entry: &&crate::Entry<C>| !self.log.contains(entry.log_id);
         let Some(first_new) = entries.iter().find(is_new).map(|entry| entry.log_id.index) else { return };
         if first_new <= self.log.last().index {
@@ -121,7 +120,7 @@ impl<C: TypeConfig> Engine<C> {
             }
             self.counters.truncations += 1;
         }
-        self.log.append(entries.slice(first_new..last.index + 1));
+        self.log.append(entries.starting_at(first_new));
     }
 
     /// Acknowledges `matched`, when it is durable, and commits as far as the leader has proved.

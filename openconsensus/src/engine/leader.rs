@@ -223,6 +223,9 @@ impl<C: TypeConfig> Engine<C> {
     /// others is enough (thesis 10.2.1).
     fn advance_commit(&mut self) {
         let Role::Leader(leader) = &self.role else { return };
+        if self.log.committed() == self.log.last().index {
+            return;
+        }
         let stable = self.log.stable();
         let matched = |id| match leader.peers.get(&id) {
             _ if id == self.id => stable,
@@ -239,6 +242,14 @@ impl<C: TypeConfig> Engine<C> {
 
     /// Sends every peer what it lacks, as far as its window allows.
     fn replicate(&mut self, now: Instant) {
+        let last = self.log.last().index;
+        let Role::Leader(leader) = &self.role else { return };
+        let lacks_something = |progress: &Progress| {
+            progress.next() <= last || matches!(progress.state(), ProgressState::Probe { .. })
+        };
+        if !leader.peers.values().any(lacks_something) {
+            return;
+        }
         let mut next = self.peer_behind(None);
         while let Some(peer) = next {
             while self.send_append(now, peer) {}
@@ -290,10 +301,12 @@ impl<C: TypeConfig> Engine<C> {
     /// Tells peers of a commit that no append has carried to them: they should not have to wait for the next write.
     fn tell_commit(&mut self) {
         let committed = self.log.committed();
-        let Some(commit) = self.log.log_id_at(committed) else { return };
         let Role::Leader(leader) = &mut self.role else { return };
         for (peer, progress) in &mut leader.peers {
-            if progress.commit_sent < committed && committed <= progress.matched() {
+            if progress.commit_sent < committed
+                && committed <= progress.matched()
+                && let Some(commit) = self.log.log_id_at(committed)
+            {
                 progress.commit_sent = committed;
                 let message = Message { term: self.term, body: Body::Commit { commit } };
                 self.effects.messages.push((*peer, message));

@@ -370,6 +370,9 @@ impl<C: TypeConfig> Log<C> {
 
     /// Everything appended so far has been handed to the log storage.
     pub(super) fn take_unwritten(&mut self) -> Entries<C> {
+        if !self.has_unwritten() {
+            return Entries::empty();
+        }
         let entries = self.tail.range(self.written + 1..self.last.index + 1);
         assert_eq!(
             entries.len() as u64,

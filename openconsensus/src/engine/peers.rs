@@ -49,6 +49,9 @@ impl<C: TypeConfig> Engine<C> {
         let committed = self.log.committed();
         let membership_index = self.log.membership_at().log_id.index;
         let Role::Leader(leader) = &mut self.role else { return };
+        if leader.peers.values().all(|progress| progress.leaves_at.is_none()) {
+            return;
+        }
         let is_over = |progress: &Progress| match progress.leaves_at {
             None => false,
             Some(leaves_at) => {

@@ -85,7 +85,7 @@ impl<C: TypeConfig> Engine<C> {
             Body::VoteResponse { kind, campaign, granted } => {
                 self.on_vote_response(now, from, kind, campaign, granted);
             }
-            Body::Append { prev, entries, commit } => self.on_append(now, from, prev, &entries, commit),
+            Body::Append { prev, entries, commit } => self.on_append(now, from, prev, entries, commit),
             Body::Heartbeat { round, commit } => self.on_heartbeat(now, from, round, commit),
             Body::Commit { commit } => self.on_commit(now, from, commit),
             Body::AppendResponse { result } => self.on_append_response(from, result),

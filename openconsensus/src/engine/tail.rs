@@ -168,6 +168,12 @@ impl<C: TypeConfig> Tail<C> {
         if from < self.start() || self.end < from {
             return None;
         }
+        if let Some(last) = self.chunks.back()
+            && last.start == from
+            && last.bytes <= bytes_max
+        {
+            return Some(last.entries.clone());
+        }
         let mut left = Some(bytes_max);
         let mut is_first = true;
         let parts = self.chunks.range(self.place(from)..).map_while(|chunk| {
@@ -187,6 +193,11 @@ impl<C: TypeConfig> Tail<C> {
 
     /// The entries of `range` that are in memory.
     pub(super) fn range(&self, range: Range<Index>) -> Entries<C> {
+        if let Some(last) = self.chunks.back()
+            && last.start <= range.start
+        {
+            return last.slice(&range);
+        }
         let chunks = self.chunks.range(self.place(range.start)..);
         let parts = chunks.take_while(|chunk| chunk.start < range.end).map(|chunk| chunk.slice(&range));
         Entries::concat(parts)
