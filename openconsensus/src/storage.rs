@@ -142,6 +142,7 @@ impl<C: TypeConfig> Default for AppliedState<C> {
 #[derive(Clone, Debug)]
 pub struct ApplyBatch<C: TypeConfig> {
     entries: Entries<C>,
+    commands: usize,
     applied_state: AppliedState<C>,
 }
 
@@ -160,14 +161,19 @@ impl<C: TypeConfig> ApplyBatch<C> {
                 "entry {first} cannot be applied: the next one is at {expected}"
             );
         }
+        applied_state.last_applied = entries.last().unwrap_or(before.last_applied);
+        let mut commands = 0;
         for entry in entries.iter() {
-            applied_state.last_applied = entry.log_id;
-            if let Payload::Membership(membership) = &entry.payload {
-                applied_state.membership =
-                    MembershipAt { log_id: entry.log_id, membership: membership.clone() };
+            match &entry.payload {
+                Payload::Command(_) => commands += 1,
+                Payload::Blank => {}
+                Payload::Membership(membership) => {
+                    applied_state.membership =
+                        MembershipAt { log_id: entry.log_id, membership: membership.clone() };
+                }
             }
         }
-        Self { entries, applied_state }
+        Self { entries, commands, applied_state }
     }
 
     /// The commands in order, each with the name of its entry. Entries without a command are left out.
@@ -176,6 +182,11 @@ impl<C: TypeConfig> ApplyBatch<C> {
             Payload::Command(command) => Some((entry.log_id, command)),
             Payload::Blank | Payload::Membership(_) => None,
         })
+    }
+
+    /// How many [`commands`](Self::commands) there are.
+    pub fn commands_len(&self) -> usize {
+        self.commands
     }
 
     /// All entries, also those that carry no command.

@@ -1,10 +1,12 @@
 //! The one timer of the core loop.
 
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use futures::FutureExt;
+use futures::task::AtomicWaker;
 
 use crate::runtime::BoxTimer;
 
@@ -13,26 +15,60 @@ use super::shared::Clock;
 /// A timer that follows a deadline which mostly moves to later times.
 ///
 /// It is armed anew only when the deadline has moved to an earlier time or the timer has gone off. A timer that goes
-/// off too early costs less than arming one for every heartbeat.
+/// off too early costs less than arming one for every heartbeat; and it is looked at only when it has gone off.
 pub(super) struct Alarm {
     clock: Arc<dyn Clock>,
     armed: Option<(Instant, BoxTimer)>,
+    bell: Arc<Bell>,
+}
+
+/// What the timer wakes.
+struct Bell {
+    has_rung: AtomicBool,
+    sleeper: Arc<AtomicWaker>,
+}
+
+impl Wake for Bell {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.has_rung.store(true, Ordering::Release);
+        self.sleeper.wake();
+    }
 }
 
 impl Alarm {
-    pub(super) fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { clock, armed: None }
+    /// Wakes `sleeper` when the timer goes off.
+    pub(super) fn new(clock: Arc<dyn Clock>, sleeper: Arc<AtomicWaker>) -> Self {
+        let bell = Arc::new(Bell { has_rung: AtomicBool::new(false), sleeper });
+        Self { clock, armed: None, bell }
     }
 
-    /// Whether the timer has gone off, which it does at `wanted` at the latest.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, wanted: Option<Instant>) -> bool {
-        if let Some(wanted) = wanted
-            && self.armed.as_ref().is_none_or(|(at, _)| wanted < *at)
-        {
-            self.armed = Some((wanted, self.clock.sleep_until(wanted)));
+    /// Whether the timer has gone off since the last call.
+    pub(super) fn has_rung(&mut self) -> bool {
+        if !self.bell.has_rung.load(Ordering::Acquire) {
+            return false;
         }
+        self.bell.has_rung.store(false, Ordering::Release);
+        self.poll_timer()
+    }
+
+    /// Has the timer go off at `wanted` at the latest. Whether it has gone off already.
+    pub(super) fn set(&mut self, wanted: Option<Instant>) -> bool {
+        let Some(wanted) = wanted else { return false };
+        if self.armed.as_ref().is_some_and(|(at, _)| *at <= wanted) {
+            return false;
+        }
+        self.armed = Some((wanted, self.clock.sleep_until(wanted)));
+        self.poll_timer()
+    }
+
+    fn poll_timer(&mut self) -> bool {
         let Some((_, timer)) = &mut self.armed else { return false };
-        match timer.poll_unpin(cx) {
+        let bell = Waker::from(self.bell.clone());
+        match timer.poll_unpin(&mut Context::from_waker(&bell)) {
             Poll::Ready(()) => {
                 self.armed = None;
                 true
@@ -44,7 +80,6 @@ impl Alarm {
 
 #[cfg(test)]
 mod tests {
-    use std::task::Waker;
     use std::time::Duration;
 
     use super::*;
@@ -53,21 +88,24 @@ mod tests {
     #[test]
     fn it_is_armed_anew_only_for_an_earlier_deadline() {
         let runtime = FakeRuntime::new();
-        let mut alarm = Alarm::new(Arc::new(runtime.clone()));
-        let mut cx = Context::from_waker(Waker::noop());
+        let mut alarm = Alarm::new(Arc::new(runtime.clone()), Arc::default());
         let start = Clock::now(&runtime);
         let at = |ms| Some(start + Duration::from_millis(ms));
-        assert!(!alarm.poll(&mut cx, at(100)));
-        assert!(!alarm.poll(&mut cx, at(150)));
+        assert!(!alarm.set(at(100)));
+        assert!(!alarm.set(at(150)));
         assert_eq!(runtime.timers_made(), 1);
-        assert!(!alarm.poll(&mut cx, at(50)));
+        assert!(!alarm.set(at(50)));
         assert_eq!(runtime.timers_made(), 2);
+        assert!(!alarm.has_rung());
         runtime.advance(Duration::from_millis(50));
-        assert!(alarm.poll(&mut cx, at(150)));
-        assert!(!alarm.poll(&mut cx, at(150)));
+        assert!(alarm.has_rung());
+        assert!(!alarm.has_rung());
+        assert!(!alarm.set(at(150)));
         assert_eq!(runtime.timers_made(), 3);
         runtime.advance(Duration::from_millis(100));
-        assert!(alarm.poll(&mut cx, at(150)));
-        assert!(!alarm.poll(&mut cx, None));
+        assert!(alarm.has_rung());
+        assert!(!alarm.set(None));
+        // What is due is not waited for.
+        assert!(alarm.set(at(150)));
     }
 }

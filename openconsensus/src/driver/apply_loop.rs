@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use crate::engine::{Apply, Input, SnapshotId};
 use crate::entries::Entries;
-use crate::entry::{Index, LogId, Payload, Term};
+use crate::entry::{Index, Term};
 use crate::error::Fatal;
 use crate::message::InstallSnapshot;
 use crate::network::RaftNetwork;
@@ -26,7 +26,7 @@ use super::shared::Shared;
 use super::snapshot::{self, Transfer};
 use super::stages::ApplyTiming;
 use super::streams::IncomingStream;
-use super::waiters::Batch;
+use super::waiters::{Batch, answer};
 use super::{catch_up, spawn};
 
 /// Something to be done with the state machine. One ordered queue for all of it, so that no installation can race with
@@ -53,7 +53,7 @@ pub(super) struct ApplyLoop<C: TypeConfig, R, N, D, S> {
     pub(super) reader: D,
     /// How far the state machine has come.
     pub(super) applied: AppliedState<C>,
-    pub(super) queue: Arc<Inbox<Work<C>>>,
+    pub(super) queue: Arc<Inbox<Vec<Work<C>>>>,
     pub(super) runtime: R,
     pub(super) network: Arc<N>,
     pub(super) shared: Arc<Shared<C>>,
@@ -70,8 +70,9 @@ where
     /// Works until the queue is closed. What is still queued then is dropped, which answers those who wait for it.
     pub(super) async fn run(mut self) -> Result<(), Fatal> {
         let mut taken = Vec::new();
+        let mut works = VecDeque::new();
         while self.queue.take(&mut taken).await {
-            let mut works: VecDeque<_> = taken.drain(..).collect();
+            works.extend(taken.drain(..));
             while let Some(work) = works.pop_front() {
                 if self.queue.is_closed() {
                     break;
@@ -188,7 +189,7 @@ where
         let range = entries.range();
         let batch = ApplyBatch::new(&self.applied, entries.clone());
         let applied = batch.applied_state().clone();
-        let commands = batch.commands().count();
+        let commands = batch.commands_len();
         let began = self.shared.clock.now();
         let responses = self.state_machine.apply(batch).await.map_err(|error| {
             let what = format!("while applying entries {}..{}", range.start, range.end);
@@ -208,7 +209,7 @@ where
             self.tell(Item::Superseded { entry });
         }
         let timing = ApplyTiming { began, answered: self.shared.clock.now() };
-        self.tell(Item::Applied { last: self.applied.last_applied, timing });
+        self.shared.inbox.push_applied(self.applied.last_applied, timing);
         Ok(())
     }
 
@@ -263,28 +264,6 @@ where
         // A closed inbox means that the node stops: this loop sees it next.
         let _ = self.shared.inbox.push(item);
     }
-}
-
-/// Answers those who wait for `entries`, which have just been applied. Returns entries that others have waited for and
-/// that were superseded.
-fn answer<C: TypeConfig>(
-    entries: &Entries<C>,
-    responses: Vec<C::Response>,
-    waiting: &mut Vec<Batch<C>>,
-) -> Vec<LogId> {
-    if waiting.is_empty() {
-        return Vec::new();
-    }
-    let mut responses = responses.into_iter();
-    let mut applied: Vec<(LogId, Option<C::Response>)> = Vec::with_capacity(entries.len());
-    applied.extend(entries.iter().map(|entry| match &entry.payload {
-        Payload::Command(_) => (entry.log_id, responses.next()),
-        Payload::Blank | Payload::Membership(_) => (entry.log_id, None),
-    }));
-    let start = entries.range().start;
-    let superseded = waiting.iter_mut().filter_map(|batch| batch.resolve(start, &mut applied)).collect();
-    waiting.retain(|batch| batch.next().index < batch.end());
-    superseded
 }
 
 #[cfg(test)]

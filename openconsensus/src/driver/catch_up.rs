@@ -21,7 +21,7 @@ use super::shared::Shared;
 /// that reads slowly holds up neither elections nor the state machine.
 pub(super) async fn catch_up_loop<C, D>(
     mut reader: D,
-    queue: Arc<Inbox<LogRead>>,
+    queue: Arc<Inbox<Vec<LogRead>>>,
     shared: Arc<Shared<C>>,
 ) -> Result<(), Fatal>
 where

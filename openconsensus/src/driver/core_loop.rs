@@ -10,16 +10,18 @@ use futures::channel::oneshot;
 use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteHold, WriteId};
 use crate::entry::{Index, LogId};
 use crate::error::WriteError;
+use crate::leadership::LeadershipEvent;
 use crate::network::RaftNetwork;
 use crate::runtime::AsyncRuntime;
 use crate::type_config::TypeConfig;
 
 use super::alarm::Alarm;
 use super::apply_loop::Work;
+use super::arrivals::Arrivals;
 use super::clock_watch::ClockWatch;
 use super::gathered::Gathered;
 use super::inbox::Inbox;
-use super::item::{Item, Request, refuse};
+use super::item::Item;
 use super::log_loop::LogQueue;
 use super::outbox::Outbox;
 use super::pending::Pending;
@@ -28,6 +30,10 @@ use super::requests::{Asker, Readers, Requests};
 use super::shared::Shared;
 use super::stages::Stages;
 use super::waiters::Batch;
+use super::writes::Writes;
+
+/// How long it takes at most to see that the state machine has applied something for which nobody waits.
+const LOOK_AT_APPLIED: Duration = Duration::from_millis(1);
 
 /// How many turns are taken before other tasks of the thread get their turn.
 const TURNS_PER_POLL_MAX: usize = 8;
@@ -42,9 +48,13 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     shared: Arc<Shared<C>>,
     queues: Queues<C>,
     /// Taken from the inbox and not looked at yet.
-    taken: Vec<Item<C>>,
-    /// Since when the first writer or reader in it has waited.
+    taken: Arrivals<C>,
+    /// Since when the first writer or reader has waited of those that were taken last.
     taken_since: Option<Instant>,
+    /// The last entry that was handed to the state machine.
+    handed_over: Index,
+    /// The entry that this leader is to apply before it says that it is ready.
+    ready_at: Index,
     /// What clients want and the engine has not been asked for yet.
     gathered: Gathered<C>,
     requests: Requests<C>,
@@ -57,6 +67,8 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     publisher: Publisher<C>,
     outbox: Outbox<C, N>,
     alarm: Alarm,
+    /// When to look how far the state machine has come, while it has something before it.
+    look_at_applied: Option<Instant>,
     /// Only where leases rest on the clock.
     clock_watch: Option<ClockWatch>,
 }
@@ -64,8 +76,8 @@ pub(super) struct Core<C: TypeConfig, R, N> {
 /// The ways to the other loops.
 pub(super) struct Queues<C: TypeConfig> {
     pub(super) log: Arc<LogQueue<C>>,
-    pub(super) apply: Arc<Inbox<Work<C>>>,
-    pub(super) catch_up: Arc<Inbox<LogRead>>,
+    pub(super) apply: Arc<Inbox<Vec<Work<C>>>>,
+    pub(super) catch_up: Arc<Inbox<Vec<LogRead>>>,
 }
 
 impl<C, R, N> Core<C, R, N>
@@ -87,8 +99,10 @@ where
             engine,
             runtime,
             queues,
-            taken: Vec::new(),
+            taken: Arrivals::default(),
             taken_since: None,
+            handed_over: metrics.applied.index,
+            ready_at: 0,
             gathered: Gathered::new(),
             requests: Requests::new(shared.id, metrics.applied.index),
             pending: Pending::new(),
@@ -97,7 +111,8 @@ where
             stages: Stages::new(),
             publisher,
             outbox: Outbox::new(network, &metrics.membership),
-            alarm: Alarm::new(shared.clock.clone()),
+            alarm: Alarm::new(shared.clock.clone(), shared.inbox.consumer().clone()),
+            look_at_applied: None,
             clock_watch: ClockWatch::of(&shared.config),
             shared,
         }
@@ -109,25 +124,46 @@ where
 
     /// Takes turns while there is something to do. Ready when the node is to stop.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        // Before the first look: what comes in behind it wakes this task again.
+        self.shared.inbox.listen(cx);
         for _ in 0..TURNS_PER_POLL_MAX {
             if self.shared.fatal().is_some() {
                 return Poll::Ready(());
             }
-            if self.taken.is_empty()
-                && let Poll::Ready(since) = self.shared.inbox.poll_take(cx, &mut self.taken)
-            {
-                self.taken_since = since;
-            }
+            let has_arrivals = self.take_arrivals();
             let persisted = self.queues.log.take_done();
-            let is_due = self.alarm.poll(cx, self.next_deadline());
-            if self.taken.is_empty() && persisted.is_none() && !is_due && !self.may_write() {
-                // A closed inbox is ready at once, but then the reason is set.
-                return if self.shared.fatal().is_some() { Poll::Ready(()) } else { Poll::Pending };
+            let mut has_rung = self.alarm.has_rung();
+            if !has_arrivals && persisted.is_none() && !self.may_write() {
+                has_rung |= self.alarm.set(self.next_deadline());
+                if !has_rung {
+                    // A closed inbox has woken this task, but then the reason is set.
+                    return if self.shared.fatal().is_some() { Poll::Ready(()) } else { Poll::Pending };
+                }
             }
-            self.turn(persisted, is_due);
+            self.turn(persisted, has_rung);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Takes what has come in, if there is anything for which a turn is to be taken. Says whether there is.
+    fn take_arrivals(&mut self) -> bool {
+        let wants_applied = self.wants_applied();
+        let Self { shared, taken, .. } = self;
+        if !taken.is_empty() {
+            return true;
+        }
+        taken.wants_applied = wants_applied;
+        shared.inbox.take_loud(taken, |arrivals| arrivals.wants_applied = wants_applied)
+    }
+
+    /// Whether somebody waits for what the state machine has applied. Nobody else need be woken for it: it is seen soon
+    /// enough with whatever comes next.
+    fn wants_applied(&self) -> bool {
+        let applied = self.engine.applied().index;
+        let ready = self.engine.committed().min(self.engine.stable());
+        applied < self.handed_over
+            && (self.requests.has_readers() || applied < self.ready_at || self.handed_over < ready)
     }
 
     fn next_deadline(&self) -> Option<Instant> {
@@ -136,13 +172,19 @@ where
             self.pending.next_deadline(),
             self.requests.next_deadline(),
             self.publisher.next_deadline(),
+            self.look_at_applied,
         ];
         deadlines.into_iter().flatten().min()
     }
 
-    fn turn(&mut self, persisted: Option<WriteId>, is_due: bool) {
+    fn turn(&mut self, persisted: Option<WriteId>, has_rung: bool) {
+        if self.taken.is_empty() {
+            // What nobody has waited for, if there is anything.
+            self.shared.inbox.take_all(&mut self.taken);
+        }
         // Behind the look into the inbox: who reads by a lease must have asked before this time.
         let now = self.runtime.now();
+        let is_due = has_rung || self.next_deadline().is_some_and(|deadline| deadline <= now);
         if let Some(watch) = &mut self.clock_watch
             && watch.has_jumped(now, self.runtime.wall_clock())
         {
@@ -152,13 +194,7 @@ where
         if let Some(write) = persisted {
             self.engine.step(now, Input::Persisted { write });
         }
-        let inputs_max = self.shared.config.inputs_per_turn_max as usize;
-        let mut taken = std::mem::take(&mut self.taken);
-        for item in taken.drain(..inputs_max.min(taken.len())) {
-            self.accept(now, item);
-        }
-        // Keeps the allocation, and what was too much for this turn.
-        self.taken = taken;
+        self.accept_arrivals(now);
         // Behind the messages: a leader that was heard of only now must not be taken for dead.
         if is_due {
             self.engine.step(now, Input::Timeout);
@@ -170,19 +206,34 @@ where
             self.pending.expire(now);
             self.requests.expire(now);
         }
+        let is_applying = self.engine.applied().index < self.handed_over;
+        self.look_at_applied = is_applying.then(|| now + LOOK_AT_APPLIED);
         self.publish(now, Publisher::publish_if_due);
+    }
+
+    /// Lets the engine see what was taken, up to a limit.
+    fn accept_arrivals(&mut self, now: Instant) {
+        for (last, timing) in std::mem::take(&mut self.taken.applied) {
+            self.stages.applied(last, last.index - self.engine.applied().index, &timing);
+            self.engine.step(now, Input::Applied { last });
+            self.requests.applied(now, last.index);
+        }
+        if !self.taken.writes.is_empty() {
+            let since = self.taken.since.unwrap_or(now);
+            self.gathered.write(since, &mut self.taken.writes);
+        }
+        self.taken_since = self.taken.since.take();
+        let inputs_max = self.shared.config.inputs_per_turn_max as usize;
+        let mut items = std::mem::take(&mut self.taken.items);
+        for item in items.drain(..inputs_max.min(items.len())) {
+            self.accept(now, item);
+        }
+        // Keeps the allocation, and what was too much for this turn.
+        self.taken.items = items;
     }
 
     fn accept(&mut self, now: Instant, item: Item<C>) {
         match item {
-            Item::Write { command, waiter, patience } => {
-                let since = self.taken_since.unwrap_or(now);
-                self.gathered.write(since, [command], waiter, patience);
-            }
-            Item::WriteMany { commands, waiter, patience } => {
-                let since = self.taken_since.unwrap_or(now);
-                self.gathered.write(since, commands, waiter, patience);
-            }
             Item::Read { reader } => self.gathered.read(reader),
             Item::ReadByLease { reader } => self.gathered.read_by_lease(reader),
             Item::Receive { from, messages, permit } => {
@@ -193,12 +244,8 @@ where
             }
             Item::Request { request, permit } => {
                 self.requests.admit_next(permit);
-                self.accept_request(now, *request);
-            }
-            Item::Applied { last, timing } => {
-                self.stages.applied(last, last.index - self.engine.applied().index, &timing);
-                self.engine.step(now, Input::Applied { last });
-                self.requests.applied(now, last.index);
+                let input = self.requests.input(*request);
+                self.engine.step(now, input);
             }
             Item::Superseded { entry } => self.pending.superseded(entry),
             Item::SnapshotInstalled { id, installed } => {
@@ -225,40 +272,6 @@ where
         }
     }
 
-    fn accept_request(&mut self, now: Instant, request: Request<C>) {
-        let input = match request {
-            Request::Initialize { nodes, reply } => {
-                let request = self.requests.add(Asker::Initialize(reply));
-                Input::Initialize { request, nodes }
-            }
-            Request::ChangeMembership { change, expected, reply } => {
-                let request = self.requests.add(Asker::ChangeMembership(reply));
-                Input::ChangeMembership { request, change, expected }
-            }
-            Request::TransferLeadership { target, reply } => {
-                let request = self.requests.add(Asker::TransferLeadership(reply));
-                Input::TransferLeadership { request, target }
-            }
-            Request::ForgetLeader { reply } => {
-                let request = self.requests.add(Asker::ForgetLeader(reply));
-                Input::ForgetLeader { request }
-            }
-            Request::BuildSnapshot { reply } => {
-                let request = self.requests.add(Asker::BuildSnapshot(reply));
-                Input::BuildSnapshot { request }
-            }
-            Request::PurgeLog { upto, reply } => {
-                let request = self.requests.add(Asker::PurgeLog(reply));
-                Input::PurgeLog { request, upto }
-            }
-            Request::InstallSnapshot { snapshot, data, reply } => {
-                let request = self.requests.add(Asker::InstallSnapshot { reply, data: Some(data) });
-                Input::InstallSnapshot { request, snapshot }
-            }
-        };
-        self.engine.step(now, input);
-    }
-
     /// Whether there are commands that the engine may be asked to append.
     fn may_write(&self) -> bool {
         self.gathered.has_commands() && !self.engine.holds_writes()
@@ -273,8 +286,9 @@ where
                 self.gathered.refuse_impatient(&WriteError::Busy { bytes, limit });
             }
             None if self.gathered.has_commands() => {
-                let (commands, writers, since) = self.gathered.take_writes();
-                let request = self.requests.add(Asker::Write(writers, since.unwrap_or(now)));
+                let inputs_max = self.shared.config.inputs_per_turn_max as usize;
+                let (Writes { commands, waiters }, since) = self.gathered.take_writes(inputs_max);
+                let request = self.requests.add(Asker::Write(waiters, since.unwrap_or(now)));
                 self.engine.step(now, Input::Write { request, commands });
             }
             None => {}
@@ -315,6 +329,7 @@ where
             let _ = self.queues.catch_up.push(read);
         }
         if let Some(apply) = apply {
+            self.handed_over = apply.range.end - 1;
             let waiting: Vec<Batch<C>> = self.pending.hand_over(apply.range.clone());
             let _ = self.queues.apply.push(Work::Apply { apply, waiting });
         }
@@ -323,6 +338,11 @@ where
         }
         self.stages.look(now, &self.engine);
         if !leadership.is_empty() {
+            for event in &leadership {
+                if let LeadershipEvent::Started { ready_at, .. } = event {
+                    self.ready_at = *ready_at;
+                }
+            }
             self.shared.leadership.publish(leadership);
         }
         if state_changed {
@@ -403,13 +423,9 @@ where
         self.requests.fail(&reason);
         // Dropping those who wait for entries tells them that the outcome is unknown.
         self.pending = Pending::new();
-        for waiter in self.gathered.take_writes().1 {
-            waiter.fail(WriteError::Fatal(reason.clone()));
-        }
-        let unseen = std::mem::take(&mut self.taken);
-        for item in unseen.into_iter().chain(self.shared.inbox.drain()) {
-            refuse(item, &reason);
-        }
+        self.gathered.take_writes(usize::MAX).0.waiters.fail(&WriteError::Fatal(reason.clone()));
+        std::mem::take(&mut self.taken).refuse(&reason);
+        self.shared.inbox.drain().refuse(&reason);
         self.shared.leadership.close();
         self.shared.watch.stop(reason);
     }

@@ -1,8 +1,7 @@
 //! A queue that many push to under a short lock and one loop takes whole: draining it is batching.
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
-use std::time::Instant;
 
 use futures::future::poll_fn;
 use futures::task::AtomicWaker;
@@ -11,51 +10,61 @@ use super::sync::lock;
 
 /// A queue with any number of producers and one consumer. It has no limit of its own: what goes in has been admitted by
 /// a [`Limit`](super::limit::Limit) or is bounded by what the engine has asked for.
-pub(crate) struct Inbox<T> {
-    state: Mutex<State<T>>,
-    consumer: AtomicWaker,
+pub(crate) struct Inbox<Q> {
+    state: Mutex<State<Q>>,
+    consumer: Arc<AtomicWaker>,
 }
 
-struct State<T> {
-    items: Vec<T>,
-    /// When the first of them was queued that came with a time.
-    since: Option<Instant>,
+struct State<Q> {
+    queue: Q,
     closed: bool,
 }
 
-impl<T> Inbox<T> {
-    pub(crate) fn new() -> Self {
-        let state = State { items: Vec::new(), since: None, closed: false };
-        Self { state: Mutex::new(state), consumer: AtomicWaker::new() }
-    }
+/// What is put into an inbox.
+pub(crate) trait Queue: Default {
+    /// Whether the consumer may go on sleeping.
+    fn is_quiet(&self) -> bool;
+}
 
+impl<T> Queue for Vec<T> {
+    fn is_quiet(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<T> Inbox<Vec<T>> {
     /// Queues an item. `Err` gives it back when the queue is closed.
     pub(crate) fn push(&self, item: T) -> Result<(), T> {
-        self.push_in(item, |_| {})
+        self.put(item, |queue, item| queue.push(item))
+    }
+}
+
+impl<Q: Queue> Inbox<Q> {
+    pub(crate) fn new() -> Self {
+        Self { state: Mutex::new(State { queue: Q::default(), closed: false }), consumer: Arc::default() }
     }
 
-    /// Queues an item whose wait is measured. The clock is asked once for all that are taken together: for the first.
-    pub(crate) fn push_timed(&self, item: T, now: impl FnOnce() -> Instant) -> Result<(), T> {
-        self.push_in(item, |since| {
-            since.get_or_insert_with(now);
-        })
+    /// Wakes the consumer, once it has looked into the inbox with a waker.
+    pub(crate) fn consumer(&self) -> &Arc<AtomicWaker> {
+        &self.consumer
     }
 
-    fn push_in(&self, item: T, note: impl FnOnce(&mut Option<Instant>)) -> Result<(), T> {
-        let was_empty = {
+    /// Lets `how` put `what` into the queue. `Err` gives it back when the queue is closed.
+    pub(crate) fn put<T, R>(&self, what: T, how: impl FnOnce(&mut Q, T) -> R) -> Result<R, T> {
+        let (result, begins) = {
             let mut state = lock(&self.state);
             if state.closed {
-                return Err(item);
+                return Err(what);
             }
-            note(&mut state.since);
-            state.items.push(item);
-            state.items.len() == 1
+            let was_quiet = state.queue.is_quiet();
+            let result = how(&mut state.queue, what);
+            (result, was_quiet && !state.queue.is_quiet())
         };
         // A wake-up is what costs: only the first of many that are taken together pays for it.
-        if was_empty {
+        if begins {
             self.consumer.wake();
         }
-        Ok(())
+        Ok(result)
     }
 
     /// Lets nothing more in and wakes the consumer.
@@ -69,27 +78,48 @@ impl<T> Inbox<T> {
     }
 
     /// Takes what is queued, be the queue closed or not.
-    pub(crate) fn drain(&self) -> Vec<T> {
-        std::mem::take(&mut lock(&self.state).items)
+    pub(crate) fn drain(&self) -> Q {
+        std::mem::take(&mut lock(&self.state).queue)
     }
 
-    /// Moves everything into `taken`, which must be empty and gives its allocation in exchange. Ready when there is
-    /// something, or when the queue is closed: with the time since when the first of what is measured has waited.
-    pub(crate) fn poll_take(&self, cx: &mut Context<'_>, taken: &mut Vec<T>) -> Poll<Option<Instant>> {
-        debug_assert!(taken.is_empty());
-        // Register first: a push between the look and the registration would be lost otherwise.
+    /// Has the consumer woken from now on when there is something to take.
+    pub(crate) fn listen(&self, cx: &Context<'_>) {
         self.consumer.register(cx.waker());
-        let mut state = lock(&self.state);
-        std::mem::swap(&mut state.items, taken);
-        let since = state.since.take();
-        if taken.is_empty() && !state.closed { Poll::Pending } else { Poll::Ready(since) }
     }
 
-    /// Waits for something to take. `false` when the queue is closed; what is still queued is then for
-    /// [`drain`](Self::drain).
-    pub(crate) async fn take(&self, taken: &mut Vec<T>) -> bool {
-        poll_fn(|cx| self.poll_take(cx, taken)).await;
-        !self.is_closed()
+    /// Lets `prepare` change the queue. If it is not quiet then, it is exchanged for `taken`, which must be empty.
+    pub(crate) fn take_loud(&self, taken: &mut Q, prepare: impl FnOnce(&mut Q)) -> bool {
+        let mut state = lock(&self.state);
+        prepare(&mut state.queue);
+        if state.queue.is_quiet() {
+            return false;
+        }
+        std::mem::swap(&mut state.queue, taken);
+        true
+    }
+
+    /// Exchanges the queue for `taken`, which must be empty, be it quiet or not.
+    pub(crate) fn take_all(&self, taken: &mut Q) {
+        std::mem::swap(&mut lock(&self.state).queue, taken);
+    }
+
+    /// Waits for something to take and moves it into `taken`, which must be empty and gives its allocation in exchange.
+    /// `false` when the queue is closed; what is still queued is then for [`drain`](Self::drain).
+    pub(crate) async fn take(&self, taken: &mut Q) -> bool {
+        poll_fn(|cx| {
+            // Register first: a push between the look and the registration would be lost otherwise.
+            self.listen(cx);
+            let mut state = lock(&self.state);
+            if state.closed {
+                return Poll::Ready(false);
+            }
+            if state.queue.is_quiet() {
+                return Poll::Pending;
+            }
+            std::mem::swap(&mut state.queue, taken);
+            Poll::Ready(true)
+        })
+        .await
     }
 }
 
@@ -103,7 +133,7 @@ mod tests {
 
     #[test]
     fn items_come_out_in_the_order_of_each_producer_and_none_is_lost() {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::<Vec<_>>::new());
         let producers: Vec<_> = (0..4_u64)
             .map(|producer| {
                 let inbox = inbox.clone();
@@ -123,27 +153,11 @@ mod tests {
     }
 
     #[test]
-    fn the_clock_is_asked_once_for_all_that_are_taken_together() {
-        let inbox = Inbox::new();
-        let start = Instant::now();
-        let at = |ms| start + std::time::Duration::from_millis(ms);
-        let take = || block_on(poll_fn(|cx| inbox.poll_take(cx, &mut Vec::new())));
-        inbox.push(0).unwrap();
-        inbox.push_timed(1, || at(1)).unwrap();
-        inbox.push_timed(2, || panic!("the clock was asked twice")).unwrap();
-        assert_eq!(take(), Some(at(1)));
-        inbox.push(3).unwrap();
-        assert_eq!(take(), None);
-        inbox.push_timed(4, || at(4)).unwrap();
-        assert_eq!(take(), Some(at(4)));
-    }
-
-    #[test]
     fn a_closed_queue_gives_the_item_back_and_wakes_the_consumer() {
-        let inbox = Arc::new(Inbox::new());
+        let inbox = Arc::new(Inbox::<Vec<_>>::new());
         let consumer = std::thread::spawn({
             let inbox = inbox.clone();
-            move || block_on(inbox.take(&mut Vec::new()))
+            move || block_on(inbox.take(&mut Vec::<i32>::new()))
         });
         inbox.close();
         assert!(!consumer.join().unwrap());

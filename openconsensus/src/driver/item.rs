@@ -1,4 +1,4 @@
-//! What the handle and the other loops tell the core loop.
+//! What the handle and the other loops tell the core loop, but for writes.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::engine::{Input, SnapshotId};
 use crate::entry::{Index, LogId};
 use crate::error::{
     ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, PurgeError, ReadError, SnapshotError,
-    TransferError, WriteError,
+    TransferError,
 };
 use crate::membership::MembershipChange;
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
@@ -16,15 +16,9 @@ use crate::runtime::SnapshotStream;
 use crate::type_config::TypeConfig;
 
 use super::limit::Permit;
-use super::stages::ApplyTiming;
-use super::waiters::Waiter;
 
 /// Something for the core loop.
 pub(crate) enum Item<C: TypeConfig> {
-    /// A client wants a command to be appended.
-    Write { command: C::Command, waiter: Waiter<C>, patience: Patience },
-    /// A client wants commands to be appended one behind the other.
-    WriteMany { commands: Vec<C::Command>, waiter: Waiter<C>, patience: Patience },
     /// A client wants to read.
     Read { reader: Reader<C> },
     /// A client wants to read, and takes a lease for proof.
@@ -33,8 +27,6 @@ pub(crate) enum Item<C: TypeConfig> {
     Receive { from: C::NodeId, messages: Vec<Message<C>>, permit: Permit },
     /// A request that is rare: boxed, so that the others are small. The permit is given back when it is answered.
     Request { request: Box<Request<C>>, permit: Option<Permit> },
-    /// The state machine has applied everything up to this entry.
-    Applied { last: LogId, timing: ApplyTiming },
     /// Another entry than this one, for which somebody waits, was applied at its index.
     Superseded { entry: LogId },
     /// The installation of a snapshot has ended.
@@ -109,9 +101,6 @@ pub(crate) enum Request<C: TypeConfig> {
 /// Answers an item that the engine will never see.
 pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
     match item {
-        Item::Write { waiter, .. } | Item::WriteMany { waiter, .. } => {
-            waiter.fail(WriteError::Fatal(reason.clone()));
-        }
         Item::Read { reader } | Item::ReadByLease { reader } => reader.answer(Err(reason.clone().into())),
         Item::Request { request, .. } => match *request {
             Request::Initialize { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
@@ -122,10 +111,6 @@ pub(super) fn refuse<C: TypeConfig>(item: Item<C>, reason: &Fatal) {
             Request::PurgeLog { reply, .. } => drop(reply.send(Err(reason.clone().into()))),
             Request::InstallSnapshot { reply, .. } => drop(reply.send(Err(reason.clone()))),
         },
-        Item::Receive { .. }
-        | Item::Applied { .. }
-        | Item::Superseded { .. }
-        | Item::SnapshotInstalled { .. }
-        | Item::Input(_) => {}
+        Item::Receive { .. } | Item::Superseded { .. } | Item::SnapshotInstalled { .. } | Item::Input(_) => {}
     }
 }

@@ -2,6 +2,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::Poll;
 use std::time::Instant;
@@ -25,32 +26,46 @@ use super::sync::lock;
 /// It wakes nobody: both loops are polled by one task, one after the other, until neither has anything for the other.
 pub(super) struct LogQueue<C: TypeConfig> {
     state: Mutex<State<C>>,
+    /// The last write that has become durable and that the core loop has not been told; 0 when there is none.
+    done: AtomicU64,
+    /// Whether the log loop has something to do.
+    is_busy: AtomicBool,
 }
 
 struct State<C: TypeConfig> {
     queued: Vec<LogWrite<C>>,
-    done: Option<WriteId>,
     times: DiskTimes,
     closed: bool,
 }
 
 impl<C: TypeConfig> LogQueue<C> {
     pub(super) fn new() -> Arc<Self> {
-        let state = State { queued: Vec::new(), done: None, times: DiskTimes::default(), closed: false };
-        Arc::new(Self { state: Mutex::new(state) })
+        let state = State { queued: Vec::new(), times: DiskTimes::default(), closed: false };
+        Arc::new(Self {
+            state: Mutex::new(state),
+            done: AtomicU64::new(0),
+            // Until it has looked for the first time.
+            is_busy: AtomicBool::new(true),
+        })
     }
 
     pub(super) fn push(&self, write: LogWrite<C>) {
         lock(&self.state).queued.push(write);
+        self.is_busy.store(true, Ordering::Release);
     }
 
     /// The last write that has become durable since the last call.
     pub(super) fn take_done(&self) -> Option<WriteId> {
-        lock(&self.state).done.take()
+        self.has_done().then(|| WriteId(self.done.swap(0, Ordering::AcqRel)))
     }
 
     pub(super) fn has_done(&self) -> bool {
-        lock(&self.state).done.is_some()
+        self.done.load(Ordering::Acquire) != 0
+    }
+
+    /// Whether the log loop has something to do, so that it must be polled.
+    pub(super) fn is_busy(&self) -> bool {
+        self.is_busy.load(Ordering::Acquire)
     }
 
     /// No more writes will come. The log loop ends when it has carried out those that are queued.
@@ -58,16 +73,18 @@ impl<C: TypeConfig> LogQueue<C> {
         lock(&self.state).closed = true;
     }
 
-    /// Waits for writes and takes them all. Empty when the queue is closed.
-    async fn take(&self) -> Vec<LogWrite<C>> {
+    /// Waits for writes and takes them all, into `taken`, which must be empty. They stay none when the queue is closed.
+    async fn take(&self, taken: &mut Vec<LogWrite<C>>) {
         poll_fn(|_| {
             let mut state = lock(&self.state);
             if state.queued.is_empty() && !state.closed {
+                self.is_busy.store(false, Ordering::Release);
                 return Poll::Pending;
             }
-            Poll::Ready(std::mem::take(&mut state.queued))
+            std::mem::swap(&mut state.queued, taken);
+            Poll::Ready(())
         })
-        .await
+        .await;
     }
 
     /// How long the calls of the storage have taken.
@@ -76,7 +93,7 @@ impl<C: TypeConfig> LogQueue<C> {
     }
 
     fn set_done(&self, last: WriteId) {
-        lock(&self.state).done = Some(last);
+        self.done.store(last.0, Ordering::Release);
     }
 }
 
@@ -90,12 +107,15 @@ where
     C: TypeConfig,
     L: RaftLogStorage<C>,
 {
+    let mut writes = Vec::new();
+    let mut calls = Vec::new();
     loop {
-        let writes = queue.take().await;
+        queue.take(&mut writes).await;
         let Some(last) = writes.last().map(|write| write.id) else {
             return Ok(());
         };
-        for call in plan(writes) {
+        plan(writes.drain(..), &mut calls);
+        for call in calls.drain(..) {
             let kind = call.kind();
             let began = clock.now();
             call.carry_out(&mut log)
@@ -112,13 +132,17 @@ where
 enum Call<C: TypeConfig> {
     SaveHardState(HardState<C>),
     Truncate(Index),
-    Append { parts: Vec<Entries<C>>, commit: Index },
+    /// `more` come behind `entries`.
+    Append {
+        entries: Entries<C>,
+        more: Vec<Entries<C>>,
+        commit: Index,
+    },
     Purge(LogId),
 }
 
-/// The calls that carry out `writes`, in order. Calls of one kind that follow each other directly become one.
-fn plan<C: TypeConfig>(writes: Vec<LogWrite<C>>) -> Vec<Call<C>> {
-    let mut calls: Vec<Call<C>> = Vec::with_capacity(2);
+/// Plans the calls that carry out `writes`, in order. Calls of one kind that follow each other directly become one.
+fn plan<C: TypeConfig>(writes: impl Iterator<Item = LogWrite<C>>, calls: &mut Vec<Call<C>>) {
     for write in writes {
         if let Some(state) = write.hard_state {
             if let Some(Call::SaveHardState(last)) = calls.last_mut() {
@@ -136,15 +160,15 @@ fn plan<C: TypeConfig>(writes: Vec<LogWrite<C>>) -> Vec<Call<C>> {
             }
         }
         if !write.append.is_empty() {
-            if let Some(Call::Append { parts, commit }) = calls.last_mut() {
-                parts.push(write.append);
+            if let Some(Call::Append { more, commit, .. }) = calls.last_mut() {
+                more.push(write.append);
                 *commit = write.commit;
             } else {
-                calls.push(Call::Append { parts: vec![write.append], commit: write.commit });
+                let (entries, more) = (write.append, Vec::new());
+                calls.push(Call::Append { entries, more, commit: write.commit });
             }
         }
     }
-    calls
 }
 
 impl<C: TypeConfig> Call<C> {
@@ -152,9 +176,9 @@ impl<C: TypeConfig> Call<C> {
         match self {
             Self::SaveHardState(state) => log.save_hard_state(state).await,
             Self::Truncate(from) => log.truncate(from).await,
-            Self::Append { mut parts, commit } => {
-                let entries = if parts.len() == 1 { parts.swap_remove(0) } else { Entries::concat(parts) };
-                log.append(entries, commit).await
+            Self::Append { entries, more, commit } if more.is_empty() => log.append(entries, commit).await,
+            Self::Append { entries, more, commit } => {
+                log.append(Entries::concat(std::iter::once(entries).chain(more)), commit).await
             }
             Self::Purge(upto) => log.purge(upto).await,
         }
@@ -164,9 +188,9 @@ impl<C: TypeConfig> Call<C> {
         match self {
             Self::SaveHardState(_) => CallKind::SaveHardState,
             Self::Truncate(_) => CallKind::Truncate,
-            Self::Append { parts, .. } => CallKind::Append {
-                entries: parts.iter().map(|part| part.len() as u64).sum(),
-                bytes: parts.iter().map(Entries::size_bytes).sum(),
+            Self::Append { entries, more, .. } => CallKind::Append {
+                entries: entries.len() as u64 + more.iter().map(|part| part.len() as u64).sum::<u64>(),
+                bytes: entries.size_bytes() + more.iter().map(Entries::size_bytes).sum::<u64>(),
             },
             Self::Purge(_) => CallKind::Purge,
         }

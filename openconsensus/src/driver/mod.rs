@@ -15,7 +15,9 @@
 //! An error of a storage or a panic in any of them stops all of them, with a reason that every later call returns.
 
 mod alarm;
+mod answers;
 mod apply_loop;
+mod arrivals;
 mod catch_up;
 mod clock_watch;
 mod core_loop;
@@ -37,6 +39,7 @@ mod stages;
 mod streams;
 mod sync;
 mod waiters;
+mod writes;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::{Pin, pin};
@@ -47,11 +50,11 @@ use futures::FutureExt;
 use futures::future::poll_fn;
 use tracing::Instrument;
 
+pub(crate) use answers::{Answer, ManyAnswers, ManyResponses};
 pub(crate) use item::{Item, Patience, Reader, Request};
-pub(crate) use limit::{Acquire, Limit, Permit, Refused};
+pub(crate) use limit::{Acquire, Admitted, Limit, Permit, Refused};
 pub(crate) use shared::{Clock, Shared};
 pub(crate) use sync::lock;
-pub(crate) use waiters::{ManyResponses, Waiter};
 
 use crate::config::Config;
 use crate::engine::Engine;
@@ -244,7 +247,9 @@ where
                 return Poll::Ready(End::CorePanicked);
             }
         }
-        if let Poll::Ready(reason) = log.as_mut().poll(cx) {
+        if log_queue.is_busy()
+            && let Poll::Ready(reason) = log.as_mut().poll(cx)
+        {
             core.shared().stop(reason);
             return Poll::Ready(End::LogFailed);
         }
@@ -264,9 +269,7 @@ impl<C: TypeConfig> Drop for RefuseOnDrop<C> {
         let shared = &self.0;
         shared.stop(Fatal::Stopped);
         let reason = shared.reason();
-        for item in shared.inbox.drain() {
-            item::refuse(item, &reason);
-        }
+        shared.inbox.drain().refuse(&reason);
         shared.leadership.close();
         if shared.watch.latest().fatal.is_none() {
             shared.watch.stop(reason);

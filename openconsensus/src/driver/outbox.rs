@@ -29,9 +29,12 @@ where
 
     /// Sends messages, those for one peer together and in order.
     pub(super) fn send(&self, membership: &Membership<C>, messages: Vec<(C::NodeId, Message<C>)>) {
-        let mut by_peer: BTreeMap<C::NodeId, Vec<Message<C>>> = BTreeMap::new();
+        let mut by_peer: Vec<(C::NodeId, Vec<Message<C>>)> = Vec::new();
         for (peer, message) in messages {
-            by_peer.entry(peer).or_default().push(message);
+            match by_peer.iter_mut().find(|(other, _)| *other == peer) {
+                Some((_, messages)) => messages.push(message),
+                None => by_peer.push((peer, vec![message])),
+            }
         }
         for (peer, messages) in by_peer {
             self.network.send(peer, self.address(membership, peer), messages);

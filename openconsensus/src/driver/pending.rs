@@ -89,9 +89,8 @@ impl<C: TypeConfig> Pending<C> {
                 batch.supersede();
             }
         }
-        let is_open = |batch: &Batch<C>| batch.next().index < batch.end();
-        self.orphans.retain(|orphan| is_open(&orphan.batch));
-        self.leading.retain(is_open);
+        self.orphans.retain(|orphan| orphan.batch.is_open());
+        self.leading.retain(Batch::is_open);
     }
 
     /// A snapshot has taken the place of the entries up to `last`: whether it contains the writes nobody can tell.
@@ -115,7 +114,8 @@ impl<C: TypeConfig> Pending<C> {
 mod tests {
     use std::time::Duration;
 
-    use super::super::waiters::tests::{answers, batch};
+    use super::super::waiters::answer;
+    use super::super::waiters::tests::{answers, batch, command};
     use super::*;
     use crate::error::WriteError;
     use crate::testing::{U64, start};
@@ -150,9 +150,8 @@ mod tests {
         assert_eq!(pending.leading.len(), 1);
         let mut handed_over = pending.hand_over(5..7);
         assert_eq!(ranges(&handed_over), [(4, 6..7), (1, 5..7)]);
-        for batch in &mut handed_over {
-            batch.resolve(5, &mut [(LogId::new(2, 5), Some(0)), (LogId::new(4, 6), Some(0))]);
-        }
+        let applied = [(2, 5), (4, 6)].map(|(term, index)| command(LogId::new(term, index)));
+        answer(&Vec::from(applied).into(), vec![0, 0], &mut handed_over);
         let dropped = || Some(Err(WriteError::Dropped));
         assert_eq!(answers(&mut a_replies), [dropped(), dropped(), None]);
         assert_eq!(pending.next_deadline(), Some(later));

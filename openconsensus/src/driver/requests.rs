@@ -7,7 +7,7 @@ use futures::channel::oneshot;
 use tracing::Span;
 use tracing::field::Empty;
 
-use crate::engine::{Reply, RequestId};
+use crate::engine::{Input, Reply, RequestId};
 use crate::entry::{Index, LogId};
 use crate::error::{
     ChangeMembershipError, Fatal, ForgetLeaderError, InitializeError, PurgeError, ReadError, SnapshotError,
@@ -18,10 +18,10 @@ use crate::metrics::ReadTimes;
 use crate::runtime::SnapshotStream;
 use crate::type_config::TypeConfig;
 
-use super::item::Reader;
+use super::item::{Reader, Request};
 use super::limit::Permit;
 use super::stages::record;
-use super::waiters::{Batch, Waiter};
+use super::waiters::{Batch, Waiters};
 
 /// Readers who have asked in one turn.
 pub(super) struct Readers<C: TypeConfig> {
@@ -35,7 +35,7 @@ pub(super) struct Readers<C: TypeConfig> {
 /// Who waits for the reply to one request.
 pub(super) enum Asker<C: TypeConfig> {
     /// All writers whose commands were handed over in one turn, and when the first of them has asked.
-    Write(VecDeque<Waiter<C>>, Instant),
+    Write(Waiters<C>, Instant),
     /// All readers of one turn.
     Read(Readers<C>),
     Initialize(oneshot::Sender<Result<(), InitializeError<C>>>),
@@ -55,7 +55,8 @@ pub(super) enum Asker<C: TypeConfig> {
 pub(super) struct Requests<C: TypeConfig> {
     node: C::NodeId,
     last: RequestId,
-    askers: BTreeMap<RequestId, Asker<C>>,
+    /// In the order in which they have asked.
+    askers: VecDeque<(RequestId, Asker<C>)>,
     /// What requests of operators were admitted with, until they are answered.
     permits: BTreeMap<RequestId, Permit>,
     /// Readers whose index is known and not applied yet, by that index and the request that they came with.
@@ -75,7 +76,7 @@ impl<C: TypeConfig> Requests<C> {
         Self {
             node,
             last: RequestId(0),
-            askers: BTreeMap::new(),
+            askers: VecDeque::new(),
             permits: BTreeMap::new(),
             readers: BTreeMap::new(),
             deadlines: VecDeque::new(),
@@ -101,13 +102,48 @@ impl<C: TypeConfig> Requests<C> {
         if let Some(span) = span_of(self.node, &asker) {
             self.spans.insert(self.last, span);
         }
-        self.askers.insert(self.last, asker);
+        self.askers.push_back((self.last, asker));
         self.last
+    }
+
+    /// What the engine is to be told of a request.
+    pub(super) fn input(&mut self, request: Request<C>) -> Input<C> {
+        match request {
+            Request::Initialize { nodes, reply } => {
+                let request = self.add(Asker::Initialize(reply));
+                Input::Initialize { request, nodes }
+            }
+            Request::ChangeMembership { change, expected, reply } => {
+                let request = self.add(Asker::ChangeMembership(reply));
+                Input::ChangeMembership { request, change, expected }
+            }
+            Request::TransferLeadership { target, reply } => {
+                let request = self.add(Asker::TransferLeadership(reply));
+                Input::TransferLeadership { request, target }
+            }
+            Request::ForgetLeader { reply } => {
+                let request = self.add(Asker::ForgetLeader(reply));
+                Input::ForgetLeader { request }
+            }
+            Request::BuildSnapshot { reply } => {
+                let request = self.add(Asker::BuildSnapshot(reply));
+                Input::BuildSnapshot { request }
+            }
+            Request::PurgeLog { upto, reply } => {
+                let request = self.add(Asker::PurgeLog(reply));
+                Input::PurgeLog { request, upto }
+            }
+            Request::InstallSnapshot { snapshot, data, reply } => {
+                let request = self.add(Asker::InstallSnapshot { reply, data: Some(data) });
+                Input::InstallSnapshot { request, snapshot }
+            }
+        }
     }
 
     /// The stream that came with a request to install a snapshot.
     pub(super) fn take_stream(&mut self, request: RequestId) -> Option<SnapshotStream> {
-        match self.askers.get_mut(&request) {
+        let asker = self.place_of(request).and_then(|place| self.askers.get_mut(place));
+        match asker.map(|(_, asker)| asker) {
             Some(Asker::InstallSnapshot { data, .. }) => data.take(),
             Some(
                 Asker::Write(..)
@@ -123,6 +159,10 @@ impl<C: TypeConfig> Requests<C> {
         }
     }
 
+    fn place_of(&self, request: RequestId) -> Option<usize> {
+        self.askers.binary_search_by_key(&request, |(request, _)| *request).ok()
+    }
+
     /// Passes a reply on. Commands that were appended are returned, with the time of the first one's call: they wait for
     /// their entries now. Readers whose index
     /// is not applied yet wait for that until `read_deadline`.
@@ -136,7 +176,8 @@ impl<C: TypeConfig> Requests<C> {
         read_deadline: Instant,
     ) -> Option<(Batch<C>, Instant)> {
         self.permits.remove(&request);
-        let Some(asker) = self.askers.remove(&request) else {
+        let asker = self.place_of(request).and_then(|place| self.askers.remove(place));
+        let Some((_, asker)) = asker else {
             panic!("the engine has answered {request:?} twice, or nobody has asked: {reply:?}");
         };
         if let Some(span) = self.spans.remove(&request) {
@@ -147,10 +188,10 @@ impl<C: TypeConfig> Requests<C> {
                 return Some((Batch::new(first, waiters), asked));
             }
             (Asker::Write(waiters, _), Reply::NotLeader { leader }) => {
-                refuse(waiters, &WriteError::NotLeader { leader });
+                waiters.fail(&WriteError::NotLeader { leader });
             }
             (Asker::Write(waiters, _), Reply::Busy { bytes, limit }) => {
-                refuse(waiters, &WriteError::Busy { bytes, limit });
+                waiters.fail(&WriteError::Busy { bytes, limit });
             }
             (Asker::Read(readers), Reply::ReadReady { index }) if index <= self.applied => {
                 self.serve(readers, now);
@@ -193,6 +234,11 @@ impl<C: TypeConfig> Requests<C> {
         let times = if by_lease { with_lease } else { by_round };
         record(times, since, now, readers.len() as u64);
         readers.into_iter().for_each(|reader| reader.answer(Ok(self.applied)));
+    }
+
+    /// Whether readers wait for the state machine.
+    pub(super) fn has_readers(&self) -> bool {
+        !self.readers.is_empty()
     }
 
     /// The state machine has come to `applied`: readers that have waited for it may read.
@@ -241,9 +287,7 @@ impl<C: TypeConfig> Requests<C> {
         for (_, asker) in std::mem::take(&mut self.askers) {
             let reason = reason.clone();
             match asker {
-                Asker::Write(waiters, _) => {
-                    waiters.into_iter().for_each(|waiter| waiter.fail(WriteError::Fatal(reason.clone())));
-                }
+                Asker::Write(waiters, _) => waiters.fail(&WriteError::Fatal(reason)),
                 Asker::Read(readers) => fail_readers(readers, &reason),
                 Asker::Initialize(asker) => drop(asker.send(Err(reason.into()))),
                 Asker::ChangeMembership(asker) => drop(asker.send(Err(reason.into()))),
@@ -262,7 +306,7 @@ impl<C: TypeConfig> Requests<C> {
     /// The node has panicked: whether commands that were handed to the engine have been appended nobody can tell, so
     /// their writers are dropped, which says that the outcome is unknown.
     pub(super) fn forget_writers(&mut self) {
-        self.askers.retain(|_, asker| !matches!(asker, Asker::Write(..)));
+        self.askers.retain(|(_, asker)| !matches!(asker, Asker::Write(..)));
     }
 }
 
@@ -297,10 +341,6 @@ fn record_outcome<C: TypeConfig>(span: &Span, reply: &Reply<C>) {
     }
 }
 
-fn refuse<C: TypeConfig>(waiters: VecDeque<Waiter<C>>, why: &WriteError<C>) {
-    waiters.into_iter().for_each(|waiter| waiter.fail(why.clone()));
-}
-
 fn fail_readers<C: TypeConfig>(readers: Readers<C>, reason: &Fatal) {
     for reader in readers.readers {
         reader.answer(Err(reason.clone().into()));
@@ -314,7 +354,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::driver::waiters::tests::permit;
+    use crate::driver::waiters::tests::{answers, one, permit};
     use crate::testing::{U64, start};
 
     type ReadReply = oneshot::Receiver<Result<Index, ReadError<U64>>>;
@@ -366,12 +406,12 @@ mod tests {
     #[test]
     fn a_stop_answers_everybody_who_waits_for_a_reply() {
         let mut requests = Requests::<U64>::new(1, 0);
-        let (waiter, write) = super::super::waiters::tests::one();
-        requests.add(Asker::Write(VecDeque::from([waiter]), start()));
+        let (waiter, write) = one();
+        requests.add(Asker::Write(waiter, start()));
         let (reply, snapshot) = oneshot::channel();
         requests.add(Asker::BuildSnapshot(reply));
         requests.fail(&Fatal::Stopped);
-        assert_eq!(block_on(write), Ok(Err(WriteError::Fatal(Fatal::Stopped))));
+        assert_eq!(answers(&mut [write]), [Some(Err(WriteError::Fatal(Fatal::Stopped)))]);
         assert_eq!(block_on(snapshot), Ok(Err(SnapshotError::Fatal(Fatal::Stopped))));
     }
 }

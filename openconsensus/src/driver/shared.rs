@@ -1,8 +1,6 @@
 //! What the handle and the loops of one node share.
 
-use std::pin::pin;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::task::Poll;
 use std::time::Instant;
 
 use crate::config::ValidConfig;
@@ -12,9 +10,9 @@ use crate::raft::{LeadershipLog, Watch};
 use crate::runtime::{AsyncRuntime, BoxTimer, MaybeSend, MaybeSync};
 use crate::type_config::TypeConfig;
 
+use super::arrivals::Arrivals;
 use super::inbox::Inbox;
-use super::item::Item;
-use super::limit::{Limit, Permit};
+use super::limit::{Admitted, Limit, Refused};
 use super::stages::record;
 use super::sync::{Tasks, lock};
 
@@ -23,7 +21,7 @@ pub(crate) struct Shared<C: TypeConfig> {
     pub(crate) id: C::NodeId,
     pub(crate) config: ValidConfig,
     /// To the core loop.
-    pub(crate) inbox: Inbox<Item<C>>,
+    pub(crate) inbox: Inbox<Arrivals<C>>,
     /// Commands that are admitted and not answered.
     pub(crate) writes: Arc<Limit>,
     /// Reads that are not answered.
@@ -73,15 +71,16 @@ impl<C: TypeConfig> Shared<C> {
     }
 
     /// Waits until `bytes` of commands are admitted. `None` when the node stops.
-    pub(crate) async fn admit(&self, bytes: u64) -> Option<Permit> {
-        let mut permit = pin!(self.writes.acquire(bytes));
-        if let Poll::Ready(permit) = futures::poll!(permit.as_mut()) {
-            return permit;
+    pub(crate) async fn admit(&self, bytes: u64) -> Option<Admitted<'_>> {
+        match self.writes.try_admit(bytes) {
+            Ok(admitted) => return Some(admitted),
+            Err(Refused::Closed) => return None,
+            Err(Refused::Busy { .. }) => {}
         }
         let began = self.clock.now();
-        let permit = permit.await;
+        let permit = self.writes.acquire(bytes).await;
         record(&mut lock(&self.admission), began, self.clock.now(), 1);
-        permit
+        permit.map(|permit| permit.into_admitted(&self.writes))
     }
 
     pub(crate) fn admission_times(&self) -> Arc<Histogram> {

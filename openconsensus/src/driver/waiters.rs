@@ -1,162 +1,237 @@
-//! Who gets the outcome of a write: one caller for one command, or one for many.
+//! Who gets the outcomes of writes: callers of one command each, and callers of many.
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex};
+use std::ops::Range;
+use std::sync::Arc;
+use std::task::{Context, Waker};
 
-use futures::channel::oneshot;
-
-use crate::entry::{Index, LogId};
+use crate::entries::Entries;
+use crate::entry::{Entry, Index, LogId, Payload};
 use crate::error::WriteError;
 use crate::type_config::TypeConfig;
 
-use super::limit::Permit;
-use super::sync::lock;
+use super::answers::{Answer, Answers, ManyAnswers, SHARED_BY_MAX, Told};
+use super::item::Patience;
+use super::limit::{Limit, Permit};
 
-/// What became of one command that was appended.
-#[derive(Debug)]
-pub(crate) enum Outcome<C: TypeConfig> {
-    /// Applied, with this response.
-    Applied(C::Response),
-    /// Another entry was applied in its place.
-    Dropped,
-    /// It may be committed or not, now or later.
-    Unknown,
+/// Those who wait for the outcomes of commands that follow each other, in the order of their commands.
+///
+/// Dropping it tells those that still wait that their outcome is unknown: whatever happens to a loop, nobody is left
+/// without an answer.
+pub(crate) struct Waiters<C: TypeConfig> {
+    segments: VecDeque<Segment<C>>,
+    /// How many commands all of them wait for.
+    count: u64,
 }
 
-/// Waits for the outcome of one command or of some that follow each other.
-pub(crate) enum Waiter<C: TypeConfig> {
-    /// A caller of `write`.
-    One {
-        /// To whom it goes.
-        reply: oneshot::Sender<Result<C::Response, WriteError<C>>>,
-        /// What the command was admitted with.
-        permit: Permit,
-    },
-    /// A caller of `write_many`.
-    Many(ManyPart<C>),
+/// Waiters whose answers share one allocation.
+struct Segment<C: TypeConfig> {
+    answers: Arc<Answers<C>>,
+    /// The place of the next command in it.
+    place: u32,
+    /// So many commands are waited for.
+    left: u32,
+    /// For each of them, who waits for it. Empty where one caller waits for all.
+    callers: VecDeque<Waker>,
+    patience: Patience,
+    /// What the commands were admitted with.
+    permit: Permit,
 }
 
-/// Some of the commands of one `write_many`.
-pub(crate) struct ManyPart<C: TypeConfig> {
-    many: Arc<Mutex<Many<C>>>,
-    /// The place of the next one among all commands of the call.
-    place: usize,
-    left: usize,
-}
-
-/// Collects the outcomes of one `write_many`.
-struct Many<C: TypeConfig> {
-    responses: Vec<Option<C::Response>>,
-    open: usize,
-    some_unknown: bool,
-    reply: Option<oneshot::Sender<Result<ManyResponses<C>, WriteError<C>>>>,
-    permit: Option<Permit>,
-}
-
-/// What a `write_many` returns: the entry of the first command, and all responses.
-#[derive(Debug)]
-pub(crate) struct ManyResponses<C: TypeConfig> {
-    pub(crate) first: LogId,
-    pub(crate) responses: Vec<C::Response>,
-}
-
-impl<C: TypeConfig> Waiter<C> {
-    /// Waits for `count` commands, at least one.
-    pub(crate) fn many(
-        count: usize,
-        reply: oneshot::Sender<Result<ManyResponses<C>, WriteError<C>>>,
-        permit: Permit,
-    ) -> Self {
-        let responses = (0..count).map(|_| None).collect();
-        let many =
-            Many { responses, open: count, some_unknown: false, reply: Some(reply), permit: Some(permit) };
-        Self::Many(ManyPart { many: Arc::new(Mutex::new(many)), place: 0, left: count })
+impl<C: TypeConfig> Waiters<C> {
+    pub(crate) fn new() -> Self {
+        Self { segments: VecDeque::new(), count: 0 }
     }
 
-    /// How many commands it waits for.
+    /// How many commands they wait for.
     pub(crate) fn len(&self) -> u64 {
-        match self {
-            Self::One { .. } => 1,
-            Self::Many(part) => part.left as u64,
+        self.count
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Adds the caller of one command. `admitted` is kept until its answer is told, as part of `limit`.
+    pub(crate) fn push_one(
+        &mut self,
+        caller: &Waker,
+        patience: Patience,
+        admitted: u64,
+        limit: &Arc<Limit>,
+    ) -> Answer<C> {
+        self.count += 1;
+        if let Some(last) = self.segments.back_mut()
+            && last.has_room_for(patience)
+        {
+            let answer = Answer::new(&last.answers, last.place + last.left);
+            last.left += 1;
+            last.callers.push_back(caller.clone());
+            last.permit.add_kept(admitted);
+            return answer;
         }
+        let answers = Answers::to_many();
+        let answer = Answer::new(&answers, 0);
+        let callers = VecDeque::from([caller.clone()]);
+        let permit = Permit::of_kept(limit, admitted);
+        self.segments.push_back(Segment { answers, place: 0, left: 1, callers, patience, permit });
+        answer
+    }
+
+    /// Adds the caller of `count` commands, at least one.
+    pub(crate) fn push_many(
+        &mut self,
+        count: u32,
+        cx: &Context<'_>,
+        patience: Patience,
+        admitted: u64,
+        limit: &Arc<Limit>,
+    ) -> ManyAnswers<C> {
+        let answers = ManyAnswers::new(count, cx);
+        let permit = Permit::of_kept(limit, admitted);
+        let callers = VecDeque::new();
+        let own = answers.answers().clone();
+        self.segments.push_back(Segment { answers: own, place: 0, left: count, callers, patience, permit });
+        self.count += u64::from(count);
+        answers
+    }
+
+    /// Adds those of `later` behind.
+    pub(crate) fn join(&mut self, later: &mut Self) {
+        self.count += std::mem::take(&mut later.count);
+        self.segments.extend(later.segments.drain(..));
+    }
+
+    /// Cuts off those behind the first `count` commands.
+    pub(crate) fn split_off(&mut self, count: u64) -> Self {
+        let mut whole = 0;
+        let mut before = 0;
+        while let Some(segment) = self.segments.get(whole)
+            && before + u64::from(segment.left) <= count
+        {
+            before += u64::from(segment.left);
+            whole += 1;
+        }
+        let mut tail = self.segments.split_off(whole);
+        if let Some(cut) = tail.front_mut()
+            && before < count
+        {
+            self.segments.push_back(cut.split_front((count - before) as u32));
+        }
+        let tail = Self { segments: tail, count: self.count.saturating_sub(count) };
+        self.count -= tail.count;
+        tail
     }
 
     /// The commands were not appended: the outcome of all of them at once.
-    pub(crate) fn fail(self, error: WriteError<C>) {
-        match self {
-            Self::One { reply, .. } => drop(reply.send(Err(error))),
-            Self::Many(part) => {
-                let reply = lock(&part.many).reply.take();
-                drop(reply.map(|reply| reply.send(Err(error))));
+    pub(crate) fn fail(mut self, error: &WriteError<C>) {
+        self.count = 0;
+        while let Some(mut segment) = self.segments.pop_front() {
+            segment.fail(error);
+        }
+    }
+
+    /// Tells those who do not want to wait why they would have to. Returns which commands are wanted no more: those for
+    /// which `false` is returned, in order.
+    pub(crate) fn refuse_impatient(&mut self, why: &WriteError<C>) -> Vec<(u32, Patience)> {
+        let kinds = self.segments.iter().map(|segment| (segment.left, segment.patience)).collect();
+        self.segments.retain_mut(|segment| match segment.patience {
+            Patience::Waits => true,
+            Patience::AtOnce => {
+                self.count -= u64::from(segment.left);
+                segment.fail(why);
+                false
             }
+        });
+        kinds
+    }
+
+    /// Whether there are any who do not want to wait.
+    pub(crate) fn has_impatient(&self) -> bool {
+        self.segments.iter().any(|segment| segment.patience == Patience::AtOnce)
+    }
+
+    /// Tells what became of the first `count` commands, of which the first is `entry`.
+    fn tell(&mut self, mut entry: LogId, mut count: u64, told: &mut impl Iterator<Item = Told<C>>) {
+        self.count -= count;
+        while 0 < count
+            && let Some(segment) = self.segments.front_mut()
+        {
+            let part = count.min(u64::from(segment.left));
+            segment.tell(part as u32, Some(entry), told.by_ref());
+            if segment.left == 0 {
+                self.segments.pop_front();
+            }
+            entry.index += part;
+            count -= part;
         }
     }
 }
 
-impl<C: TypeConfig> ManyPart<C> {
+impl<C: TypeConfig> Default for Waiters<C> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<C: TypeConfig> Segment<C> {
+    /// Whether one more caller of one command may share the answers.
+    fn has_room_for(&self, patience: Patience) -> bool {
+        // Who does not want to wait may have to be taken out from among the others.
+        patience == Patience::Waits
+            && self.patience == Patience::Waits
+            && !self.callers.is_empty()
+            && self.place + self.left < SHARED_BY_MAX
+    }
+
     /// Cuts off the first `count` commands.
-    fn split_front(&mut self, count: usize) -> Self {
-        let front = Self { many: self.many.clone(), place: self.place, left: count };
+    fn split_front(&mut self, count: u32) -> Self {
+        let permit = self.permit.split(u64::from(count), u64::from(self.left));
+        let of_each = self.callers.split_off(self.callers.len().min(count as usize));
+        let callers = std::mem::replace(&mut self.callers, of_each);
+        let answers = self.answers.clone();
+        let front =
+            Self { answers, place: self.place, left: count, callers, patience: self.patience, permit };
         self.place += count;
         self.left -= count;
         front
     }
 
-    /// Tells the outcome of the next command. Returns the permit when no outcome of the call is open any more.
-    fn tell(&mut self, log_id: LogId, outcome: Outcome<C>) -> Option<Permit> {
-        let mut many = lock(&self.many);
-        match outcome {
-            Outcome::Applied(response) => many.responses[self.place] = Some(response),
-            Outcome::Dropped => {}
-            Outcome::Unknown => many.some_unknown = true,
-        }
-        many.open -= 1;
-        let first = LogId::new(log_id.term, log_id.index - self.place as u64);
-        self.place += 1;
-        self.left -= 1;
-        if 0 < many.open {
-            return None;
-        }
-        let result = many.result(first);
-        if let Some(reply) = many.reply.take() {
-            drop(reply.send(result));
-        }
-        many.permit.take()
+    /// Tells what became of the first `count` commands.
+    fn tell(&mut self, count: u32, entry: Option<LogId>, told: impl Iterator<Item = Told<C>>) {
+        self.answers.tell(self.place, entry, count, told.take(count as usize));
+        self.permit.give_back(u64::from(count), u64::from(self.left));
+        self.place += count;
+        self.left -= count;
+        let each = self.callers.len().min(count as usize);
+        self.callers.drain(..each).for_each(Waker::wake);
+    }
+
+    fn fail(&mut self, error: &WriteError<C>) {
+        self.tell(self.left, None, std::iter::repeat_with(|| Told::failed(error.clone())));
     }
 }
 
-impl<C: TypeConfig> Many<C> {
-    /// `Ok` when all were applied, `Dropped` when certainly none was. Anything between them must not be retried
-    /// blindly, and that is what `Unknown` says.
-    fn result(&mut self, first: LogId) -> Result<ManyResponses<C>, WriteError<C>> {
-        let none_applied = self.responses.iter().all(Option::is_none);
-        let Some(open) = self.responses.iter().position(Option::is_none) else {
-            let responses = std::mem::take(&mut self.responses).into_iter().flatten().collect();
-            return Ok(ManyResponses { first, responses });
-        };
-        if none_applied && !self.some_unknown {
-            return Err(WriteError::Dropped);
+impl<C: TypeConfig> Drop for Segment<C> {
+    fn drop(&mut self) {
+        if 0 < self.left {
+            self.tell(self.left, None, std::iter::repeat_with(Told::lost));
         }
-        Err(WriteError::Unknown { log_id: LogId::new(first.term, first.index + open as u64) })
     }
 }
 
 /// Waiters of commands that were appended one behind the other by one leader.
 ///
-/// Dropping it tells those that still wait that their outcome is unknown: whatever happens to a loop, nobody is left
-/// without an answer.
+/// Dropping it tells those that still wait that the outcome of their entry is unknown.
 pub(crate) struct Batch<C: TypeConfig> {
     /// The entry whose outcome is told next.
     next: LogId,
-    /// Behind the last one.
-    end: Index,
-    waiters: VecDeque<Waiter<C>>,
+    waiters: Waiters<C>,
 }
 
 impl<C: TypeConfig> Batch<C> {
-    pub(crate) fn new(first: LogId, waiters: VecDeque<Waiter<C>>) -> Self {
-        let count: u64 = waiters.iter().map(Waiter::len).sum();
-        Self { next: first, end: first.index + count, waiters }
+    pub(crate) fn new(first: LogId, waiters: Waiters<C>) -> Self {
+        Self { next: first, waiters }
     }
 
     /// The first entry whose outcome is open.
@@ -166,238 +241,119 @@ impl<C: TypeConfig> Batch<C> {
 
     /// The index behind the last entry.
     pub(crate) fn end(&self) -> Index {
-        self.end
+        self.next.index + self.waiters.len()
+    }
+
+    /// Whether somebody still waits.
+    pub(crate) fn is_open(&self) -> bool {
+        !self.waiters.is_empty()
     }
 
     /// Cuts off the entries from `at` on, which must be inside.
     pub(crate) fn split_off(&mut self, at: Index) -> Self {
-        assert!(
-            self.next.index < at && at < self.end,
-            "cannot cut waiters {}..{} at {at}",
-            self.next.index,
-            self.end
-        );
-        let mut index = self.next.index;
-        let mut whole = 0;
-        for waiter in &self.waiters {
-            if at < index + waiter.len() {
-                break;
-            }
-            index += waiter.len();
-            whole += 1;
-        }
-        let mut tail = self.waiters.split_off(whole);
-        if let Some(Waiter::Many(part)) = tail.front_mut()
-            && index < at
-        {
-            self.waiters.push_back(Waiter::Many(part.split_front((at - index) as usize)));
-        }
-        let tail = Self { next: LogId::new(self.next.term, at), end: self.end, waiters: tail };
-        self.end = at;
-        tail
+        let (next, end) = (self.next.index, self.end());
+        assert!(next < at && at < end, "cannot cut waiters {next}..{end} at {at}");
+        Self { next: LogId::new(self.next.term, at), waiters: self.waiters.split_off(at - next) }
     }
 
-    /// Tells the outcomes of entries that were applied. `applied` are those from index `start` on, each with its
-    /// response if it carried a command. What lies outside of them stays open.
-    ///
-    /// An entry is known by its whole name. Whatever else is applied at the index, our command will never be, and nor
-    /// will those behind it: a log that has any of them has this one too (Log Matching, Raft paper 5.3). Returns the
-    /// first that was superseded in this way.
-    pub(crate) fn resolve(
-        &mut self,
-        start: Index,
-        applied: &mut [(LogId, Option<C::Response>)],
-    ) -> Option<LogId> {
-        let mut released: Option<Permit> = None;
-        while let Some(offset) = self.next.index.checked_sub(start)
-            && self.next.index < self.end
-            && let Some((log_id, response)) = applied.get_mut(offset as usize)
-        {
-            if *log_id != self.next {
-                let superseded = self.next;
-                self.supersede();
-                return Some(superseded);
-            }
-            let Some(response) = response.take() else {
-                panic!("entry {log_id} was applied without a response");
-            };
-            if let Some(permit) = self.tell(Outcome::Applied(response)) {
-                match &mut released {
-                    Some(sum) => sum.absorb(permit),
-                    None => released = Some(permit),
-                }
-            }
+    /// Compares with `entries`, which are applied, and answers those who wait for an entry in the place of which there is
+    /// another one: it will never be committed, and nor will those behind it: a log that has any of them has this one too
+    /// (Log Matching, Raft paper 5.3). Returns the first that was superseded in this way.
+    pub(crate) fn drop_superseded(&mut self, entries: &Entries<C>) -> Option<LogId> {
+        let known = entries.range();
+        let (next, end) = (self.next.index, self.end().min(known.end));
+        if next < known.start || end <= next {
+            return None;
         }
-        None
+        // An entry is known by its whole name.
+        let is_own = |index| entries.at(index).is_some_and(|entry| entry.log_id.term == self.next.term);
+        // Terms never fall: where the ends are of one term, so is all between them.
+        if is_own(next) && is_own(end - 1) {
+            return None;
+        }
+        let at = (next..end).find(|index| !is_own(*index))?;
+        let mut superseded = if at == next {
+            let waiters = std::mem::take(&mut self.waiters);
+            Self { next: self.next, waiters }
+        } else {
+            self.split_off(at)
+        };
+        let entry = superseded.next;
+        superseded.supersede();
+        Some(entry)
+    }
+
+    /// The first `count` entries were applied, with these responses.
+    pub(crate) fn applied(&mut self, count: u64, responses: &mut impl Iterator<Item = C::Response>) {
+        self.tell(count, &mut responses.map(Told::Applied));
     }
 
     /// None of the commands whose outcome is open will ever be committed.
     pub(crate) fn supersede(&mut self) {
-        while self.next.index < self.end {
-            self.tell(Outcome::Dropped);
-        }
+        let dropped = || Told::failed(WriteError::Dropped);
+        self.tell(self.waiters.len(), &mut std::iter::repeat_with(dropped));
     }
 
-    /// Tells the outcome of the next entry. Returns the permit of a waiter that has been answered.
-    fn tell(&mut self, outcome: Outcome<C>) -> Option<Permit> {
-        let log_id = self.next;
-        self.next.index += 1;
-        if let Some(Waiter::Many(part)) = self.waiters.front_mut()
-            && 1 < part.left
-        {
-            return part.tell(log_id, outcome);
-        }
-        match self.waiters.pop_front()? {
-            Waiter::One { reply, permit } => {
-                let result = match outcome {
-                    Outcome::Applied(response) => Ok(response),
-                    Outcome::Dropped => Err(WriteError::Dropped),
-                    Outcome::Unknown => Err(WriteError::Unknown { log_id }),
-                };
-                // Who does not listen any more does not want to know.
-                drop(reply.send(result));
-                Some(permit)
-            }
-            Waiter::Many(mut part) => part.tell(log_id, outcome),
-        }
+    fn tell(&mut self, count: u64, told: &mut impl Iterator<Item = Told<C>>) {
+        let entry = self.next;
+        self.next.index += count;
+        self.waiters.tell(entry, count, told);
     }
 }
 
 impl<C: TypeConfig> Drop for Batch<C> {
     fn drop(&mut self) {
-        while self.next.index < self.end {
-            self.tell(Outcome::Unknown);
+        let LogId { term, index } = self.next;
+        let unknown = |index| Told::failed(WriteError::Unknown { log_id: LogId::new(term, index) });
+        self.tell(self.waiters.len(), &mut (index..).map(unknown));
+    }
+}
+
+/// Answers those who wait for `entries`, which have just been applied. Returns entries that others have waited for and
+/// that were superseded.
+pub(super) fn answer<C: TypeConfig>(
+    entries: &Entries<C>,
+    responses: Vec<C::Response>,
+    waiting: &mut Vec<Batch<C>>,
+) -> Vec<LogId> {
+    if waiting.is_empty() {
+        return Vec::new();
+    }
+    let superseded = waiting.iter_mut().filter_map(|batch| batch.drop_superseded(entries)).collect();
+    // Of several who wait for an entry no more than one has waited for what it was.
+    waiting.retain(Batch::is_open);
+    waiting.sort_by_key(|batch| batch.next().index);
+    if responses.len() == entries.len() {
+        tell_applied(entries.range(), responses.into_iter(), |_| true, waiting);
+    } else {
+        let has_command =
+            |index| matches!(entries.at(index), Some(Entry { payload: Payload::Command(_), .. }));
+        tell_applied(entries.range(), responses.into_iter(), has_command, waiting);
+    }
+    waiting.retain(Batch::is_open);
+    superseded
+}
+
+/// Passes the responses of the commands in `range` to those who wait for them. All others are dropped.
+fn tell_applied<C: TypeConfig>(
+    range: Range<Index>,
+    mut responses: impl Iterator<Item = C::Response>,
+    has_command: impl Fn(Index) -> bool,
+    waiting: &mut [Batch<C>],
+) {
+    let mut at = range.start;
+    for batch in waiting {
+        let (next, end) = (batch.next().index, batch.end().min(range.end));
+        // What lies outside of the range stays open.
+        if end <= next || next < at {
+            continue;
         }
+        (at..next).filter(|index| has_command(*index)).for_each(|_| drop(responses.next()));
+        // Each of those for which somebody waits has a command.
+        batch.applied(end - next, &mut responses);
+        at = end;
     }
 }
 
 #[cfg(test)]
-pub(super) mod tests {
-    use futures::FutureExt;
-    use futures::executor::block_on;
-
-    use super::*;
-    use crate::driver::limit::Limit;
-    use crate::testing::U64;
-
-    type ManyReply = oneshot::Receiver<Result<ManyResponses<U64>, WriteError<U64>>>;
-    pub(in crate::driver) type OneReply = oneshot::Receiver<Result<u64, WriteError<U64>>>;
-
-    /// All permits are of one limit, which never holds anybody up.
-    pub(in crate::driver) fn permit() -> Permit {
-        static LIMIT: std::sync::OnceLock<Arc<Limit>> = std::sync::OnceLock::new();
-        block_on(LIMIT.get_or_init(|| Limit::new(u64::MAX)).acquire(1)).unwrap()
-    }
-
-    pub(in crate::driver) fn one() -> (Waiter<U64>, OneReply) {
-        let (reply, receiver) = oneshot::channel();
-        (Waiter::One { reply, permit: permit() }, receiver)
-    }
-
-    pub(in crate::driver) fn batch(first: LogId, count: usize) -> (Batch<U64>, Vec<OneReply>) {
-        let (waiters, replies): (VecDeque<_>, _) = (0..count).map(|_| one()).unzip();
-        (Batch::new(first, waiters), replies)
-    }
-
-    /// What was answered so far, `None` where nothing was.
-    pub(in crate::driver) fn answers(replies: &mut [OneReply]) -> Vec<Option<Result<u64, WriteError<U64>>>> {
-        replies.iter_mut().map(|reply| reply.try_recv().unwrap()).collect()
-    }
-
-    fn applied(term: u64, range: std::ops::Range<Index>) -> Vec<(LogId, Option<u64>)> {
-        range.map(|index| (LogId::new(term, index), Some(index * 10))).collect()
-    }
-
-    fn many(count: usize) -> (Waiter<U64>, ManyReply) {
-        let (reply, receiver) = oneshot::channel();
-        (Waiter::many(count, reply, permit()), receiver)
-    }
-
-    #[test]
-    fn a_waiter_gets_the_response_of_its_own_entry_and_of_no_other_at_that_index() {
-        let (mut batch, mut replies) = batch(LogId::new(2, 5), 3);
-        let mut entries = applied(2, 4..7);
-        entries.extend(applied(3, 7..9));
-        assert_eq!(batch.resolve(4, &mut entries), Some(LogId::new(2, 7)));
-        assert_eq!(answers(&mut replies), [Some(Ok(50)), Some(Ok(60)), Some(Err(WriteError::Dropped))]);
-        // The response at index 7 is still there for the waiter to whom it belongs.
-        assert_eq!(entries[3].1, Some(70));
-    }
-
-    #[test]
-    fn what_stands_behind_a_superseded_entry_is_dropped_too() {
-        let (mut batch, mut replies) = batch(LogId::new(2, 5), 3);
-        assert_eq!(batch.resolve(5, &mut applied(3, 5..6)), Some(LogId::new(2, 5)));
-        assert_eq!(answers(&mut replies), [(); 3].map(|()| Some(Err(WriteError::Dropped))));
-    }
-
-    #[test]
-    fn what_was_not_applied_stays_open() {
-        let (mut batch, mut replies) = batch(LogId::new(1, 5), 3);
-        assert_eq!(batch.resolve(1, &mut applied(1, 1..5)), None);
-        assert_eq!(answers(&mut replies), [None, None, None]);
-        batch.resolve(5, &mut applied(1, 5..6));
-        assert_eq!(answers(&mut replies[..2]), [Some(Ok(50)), None]);
-        assert_eq!(batch.next(), LogId::new(1, 6));
-    }
-
-    #[test]
-    fn a_dropped_batch_tells_that_the_outcome_is_unknown() {
-        let (mut batch, mut replies) = batch(LogId::new(1, 5), 2);
-        batch.resolve(5, &mut applied(1, 5..6));
-        drop(batch);
-        assert_eq!(
-            answers(&mut replies),
-            [Some(Ok(50)), Some(Err(WriteError::Unknown { log_id: LogId::new(1, 6) }))]
-        );
-    }
-
-    #[test]
-    fn many_commands_are_answered_together_in_order_however_the_batch_is_cut() {
-        for cut in 2..7 {
-            let (a, _a) = one();
-            let (b, b_reply) = many(4);
-            let (c, c_reply) = one();
-            let mut head = Batch::new(LogId::new(1, 1), VecDeque::from([a, b, c]));
-            let mut tail = head.split_off(cut);
-            tail.resolve(1, &mut applied(1, 1..7));
-            head.resolve(1, &mut applied(1, 1..7));
-            let answer = block_on(b_reply).unwrap().unwrap();
-            assert_eq!((answer.first, answer.responses), (LogId::new(1, 2), vec![20, 30, 40, 50]));
-            assert_eq!(block_on(c_reply).unwrap(), Ok(60));
-        }
-    }
-
-    #[test]
-    fn many_commands_of_which_some_were_applied_are_never_called_dropped() {
-        let outcome = |terms: [u64; 3]| {
-            let (waiter, reply) = many(3);
-            let mut batch = Batch::new(LogId::new(1, 1), VecDeque::from([waiter]));
-            let mut entries: Vec<_> =
-                terms.iter().zip(1..).map(|(term, index)| (LogId::new(*term, index), Some(0))).collect();
-            batch.resolve(1, &mut entries);
-            reply.now_or_never().unwrap().unwrap().map(|answer| answer.responses)
-        };
-        assert_eq!(outcome([1, 1, 1]), Ok(vec![0, 0, 0]));
-        assert_eq!(outcome([2, 2, 2]), Err(WriteError::Dropped));
-        assert_eq!(outcome([1, 2, 2]), Err(WriteError::Unknown { log_id: LogId::new(1, 2) }));
-    }
-
-    #[test]
-    fn permits_are_given_back_when_the_answer_is_given() {
-        let limit = Limit::new(10);
-        let mut waiters = VecDeque::new();
-        let mut replies = Vec::new();
-        for _ in 0..2 {
-            let (reply, receiver) = oneshot::channel();
-            waiters.push_back(Waiter::<U64>::One { reply, permit: block_on(limit.acquire(5)).unwrap() });
-            replies.push(receiver);
-        }
-        let mut batch = Batch::new(LogId::new(1, 1), waiters);
-        assert!(limit.acquire(1).now_or_never().is_none());
-        batch.resolve(1, &mut applied(1, 1..2));
-        assert!(limit.acquire(5).now_or_never().is_some());
-        drop(batch);
-        assert!(limit.acquire(10).now_or_never().is_some());
-    }
-}
+pub(super) mod tests;

@@ -1,9 +1,9 @@
 //! Writes: one command or many, by callers who wait for their turn or want to be told at once.
 
-use futures::channel::oneshot;
+use std::future::poll_fn;
+use std::task::Poll;
 
-use crate::driver::{Item, ManyResponses, Patience, Permit, Refused, Waiter};
-use crate::entry::LogId;
+use crate::driver::{Admitted, Answer, ManyAnswers, ManyResponses, Patience, Refused};
 use crate::error::{Fatal, WriteError};
 use crate::type_config::TypeConfig;
 
@@ -20,9 +20,9 @@ impl<C: TypeConfig> Raft<C> {
     /// Every variant says what became of the command and what to do. Only [`WriteError::Unknown`] leaves open whether
     /// it was carried out.
     pub async fn write(&self, command: C::Command) -> Result<C::Response, WriteError<C>> {
-        self.check_size(&command)?;
-        let permit = self.admit(admitted_bytes::<C>(&command)).await?;
-        self.write_one(command, permit, Patience::Waits).await
+        let bytes = self.check_size(&command)?;
+        let admitted = self.admit(bytes).await?;
+        self.write_one(command, admitted, Patience::Waits).await
     }
 
     /// As [`write`](Self::write), but never waits for its turn: where `write` would have to, it returns
@@ -33,21 +33,34 @@ impl<C: TypeConfig> Raft<C> {
     ///
     /// As for [`write`](Self::write), and the two named above.
     pub async fn try_write(&self, command: C::Command) -> Result<C::Response, WriteError<C>> {
-        self.check_size(&command)?;
-        let permit = self.try_admit(admitted_bytes::<C>(&command))?;
-        self.write_one(command, permit, Patience::AtOnce).await
+        let bytes = self.check_size(&command)?;
+        let admitted = self.try_admit(bytes)?;
+        self.write_one(command, admitted, Patience::AtOnce).await
     }
 
     async fn write_one(
         &self,
         command: C::Command,
-        permit: Permit,
+        admitted: Admitted<'_>,
         patience: Patience,
     ) -> Result<C::Response, WriteError<C>> {
-        let (reply, response) = oneshot::channel();
-        let waiter = Waiter::One { reply, permit };
-        self.push_timed(Item::Write { command, waiter, patience })?;
-        response.await.unwrap_or(Err(WriteError::Unknown { log_id: UNKNOWN_ENTRY }))
+        let shared = self.shared();
+        let mut unasked = Some((command, admitted));
+        let mut asked = None;
+        poll_fn(|cx| {
+            let Some((command, admitted)) = unasked.take() else {
+                return asked.as_mut().map_or(Poll::Pending, |answer: &mut Answer<C>| answer.poll(cx));
+            };
+            let now = || shared.clock.now();
+            match shared.inbox.push_write(command, cx.waker(), patience, admitted, now) {
+                Ok(answer) => {
+                    asked = Some(answer);
+                    Poll::Pending
+                }
+                Err(_refused) => Poll::Ready(Err(shared.reason().into())),
+            }
+        })
+        .await
     }
 
     /// Replicates commands in their order and returns their responses.
@@ -63,19 +76,32 @@ impl<C: TypeConfig> Raft<C> {
     ///
     /// As for [`write`](Self::write). A command that is too large refuses all of them before any is written.
     pub async fn write_many(&self, commands: Vec<C::Command>) -> Result<Vec<C::Response>, WriteError<C>> {
+        let mut bytes = 0_u64;
         for command in &commands {
-            self.check_size(command)?;
+            bytes = bytes.saturating_add(self.check_size(command)?);
         }
+        if commands.is_empty() {
+            return Ok(Vec::new());
+        }
+        if bytes <= self.shared().writes.max() {
+            let admitted = self.admit(bytes).await?;
+            return Ok(self.write_part(commands, admitted, Patience::Waits).await?.responses);
+        }
+        self.write_parts(commands).await
+    }
+
+    /// Writes more commands than may be admitted at once.
+    async fn write_parts(&self, commands: Vec<C::Command>) -> Result<Vec<C::Response>, WriteError<C>> {
         let mut responses = Vec::with_capacity(commands.len());
         let mut first = None;
         let mut commands = commands.into_iter().peekable();
         while commands.peek().is_some() {
             let (part, bytes) = self.next_part(&mut commands);
-            let permit = match self.admit(bytes).await {
-                Ok(permit) => permit,
+            let admitted = match self.admit(bytes).await {
+                Ok(admitted) => admitted,
                 Err(fatal) => return Err(first.map_or(fatal.into(), |log_id| WriteError::Unknown { log_id })),
             };
-            match self.write_part(part, permit, Patience::Waits).await {
+            match self.write_part(part, admitted, Patience::Waits).await {
                 Ok(answered) => {
                     first.get_or_insert(answered.first);
                     responses.extend(answered.responses);
@@ -108,16 +134,15 @@ impl<C: TypeConfig> Raft<C> {
         }
         let mut bytes = 0_u64;
         for command in &commands {
-            self.check_size(command)?;
-            bytes = bytes.saturating_add(admitted_bytes::<C>(command));
+            bytes = bytes.saturating_add(self.check_size(command)?);
         }
         let limit = self.shared().writes.max();
         // One command is let through alone, however large; many can be sent in parts.
         if limit < bytes && 1 < commands.len() {
             return Err(WriteError::Busy { bytes, limit });
         }
-        let permit = self.try_admit(bytes)?;
-        Ok(self.write_part(commands, permit, Patience::AtOnce).await?.responses)
+        let admitted = self.try_admit(bytes)?;
+        Ok(self.write_part(commands, admitted, Patience::AtOnce).await?.responses)
     }
 
     /// As many commands as may be admitted at once, at least one, and their bytes.
@@ -140,27 +165,45 @@ impl<C: TypeConfig> Raft<C> {
     async fn write_part(
         &self,
         commands: Vec<C::Command>,
-        permit: Permit,
+        admitted: Admitted<'_>,
         patience: Patience,
     ) -> Result<ManyResponses<C>, WriteError<C>> {
-        let (reply, responses) = oneshot::channel();
-        let waiter = Waiter::many(commands.len(), reply, permit);
-        self.push_timed(Item::WriteMany { commands, waiter, patience })?;
-        responses.await.unwrap_or(Err(WriteError::Unknown { log_id: UNKNOWN_ENTRY }))
+        let shared = self.shared();
+        let mut unasked = Some((commands, admitted));
+        let mut asked = None;
+        poll_fn(|cx| {
+            let Some((commands, admitted)) = unasked.take() else {
+                return asked.as_mut().map_or(Poll::Pending, |answers: &mut ManyAnswers<C>| answers.poll(cx));
+            };
+            let now = || shared.clock.now();
+            match shared.inbox.push_writes(commands, cx, patience, admitted, now) {
+                Ok(answers) => {
+                    asked = Some(answers);
+                    Poll::Pending
+                }
+                Err(_refused) => Poll::Ready(Err(shared.reason().into())),
+            }
+        })
+        .await
     }
 
-    pub(super) fn check_size(&self, command: &C::Command) -> Result<(), WriteError<C>> {
+    /// What the command counts with where it is admitted, if it is not too large.
+    pub(super) fn check_size(&self, command: &C::Command) -> Result<u64, WriteError<C>> {
         let (bytes, limit) = (C::command_bytes(command), self.shared().config.command_bytes_max);
-        if bytes <= limit { Ok(()) } else { Err(WriteError::TooLarge { bytes, limit }) }
+        if bytes <= limit {
+            Ok(bytes.saturating_add(WRITE_OVERHEAD_BYTES))
+        } else {
+            Err(WriteError::TooLarge { bytes, limit })
+        }
     }
 
-    async fn admit(&self, bytes: u64) -> Result<Permit, Fatal> {
+    async fn admit(&self, bytes: u64) -> Result<Admitted<'_>, Fatal> {
         self.shared().admit(bytes).await.ok_or_else(|| self.shared().reason())
     }
 
-    fn try_admit(&self, bytes: u64) -> Result<Permit, WriteError<C>> {
+    fn try_admit(&self, bytes: u64) -> Result<Admitted<'_>, WriteError<C>> {
         let writes = &self.shared().writes;
-        writes.try_acquire(bytes).map_err(|refused| match refused {
+        writes.try_admit(bytes).map_err(|refused| match refused {
             Refused::Busy { used } => {
                 WriteError::Busy { bytes: used.saturating_add(bytes), limit: writes.max() }
             }
@@ -169,15 +212,11 @@ impl<C: TypeConfig> Raft<C> {
     }
 }
 
-/// What a command counts towards the limit of admitted bytes: an entry costs memory even if its command is empty, and so do
-/// its place in the queue and the way back for its answer.
-pub(super) fn admitted_bytes<C: TypeConfig>(command: &C::Command) -> u64 {
+/// What a command counts towards the limit of admitted bytes.
+fn admitted_bytes<C: TypeConfig>(command: &C::Command) -> u64 {
     C::command_bytes(command).saturating_add(WRITE_OVERHEAD_BYTES)
 }
 
-/// What a write takes beside its command: its entry, its place in the inbox, and the channel of its answer.
+/// What a write takes beside its command: its entry, its place in the inbox, and the way back for its answer. An entry costs
+/// memory even if its command is empty.
 pub(crate) const WRITE_OVERHEAD_BYTES: u64 = 256;
-
-/// The outcome of a write whose waiter was lost with the task that knew it: after a panic, or when the executor was
-/// shut down. Which entry it has, if it has one, nobody can tell.
-pub(super) const UNKNOWN_ENTRY: LogId = LogId::ZERO;

@@ -4,15 +4,14 @@ use std::collections::VecDeque;
 use std::pin::Pin;
 use std::task::{Context, Poll};
 
-use futures::channel::oneshot;
 use futures::{FutureExt, Stream};
 
-use crate::driver::{Acquire, Item, Patience, Permit, Waiter};
+use crate::driver::{Acquire, Admitted, Answer, Patience};
 use crate::error::WriteError;
 use crate::type_config::TypeConfig;
 
 use super::Raft;
-use super::write::{UNKNOWN_ENTRY, WRITE_OVERHEAD_BYTES, admitted_bytes};
+use super::write::WRITE_OVERHEAD_BYTES;
 
 /// So many commands are handed over in one poll before other tasks of the thread get their turn.
 const COMMANDS_PER_POLL_MAX: usize = 1024;
@@ -84,7 +83,7 @@ struct Open<C: TypeConfig> {
 }
 
 enum Outcome<C: TypeConfig> {
-    Awaited(oneshot::Receiver<Result<C::Response, WriteError<C>>>),
+    Awaited(Answer<C>),
     /// It was never handed over, for this reason.
     Refused(WriteError<C>),
 }
@@ -94,48 +93,50 @@ impl<C: TypeConfig, I> Unpin for WriteStream<C, I> {}
 impl<C: TypeConfig, I: Iterator<Item = C::Command>> WriteStream<C, I> {
     /// Hands over as many commands as are admitted.
     fn hand_over(&mut self, cx: &mut Context<'_>) {
+        let raft = self.raft.clone();
+        let writes = &raft.shared().writes;
         for _ in 0..COMMANDS_PER_POLL_MAX {
-            if self.next.is_none() && !self.look_at_next() {
+            if let Some((_, _, acquire)) = &mut self.next {
+                let Poll::Ready(permit) = acquire.poll_unpin(cx) else { return };
+                let Some((command, bytes, _)) = self.next.take() else { return };
+                let admitted = permit.map(|permit| permit.into_admitted(writes));
+                self.push(&raft, command, bytes, admitted, cx);
+                continue;
+            }
+            // So much is handed over and its outcomes have not been taken.
+            if writes.max() <= self.open_bytes {
                 return;
             }
-            let Some((_, _, acquire)) = &mut self.next else { continue };
-            let Poll::Ready(permit) = acquire.poll_unpin(cx) else { return };
-            let Some((command, bytes, _)) = self.next.take() else { return };
-            let outcome = self.push(command, permit);
-            self.open(bytes, outcome);
+            let Some(command) = self.commands.as_mut().and_then(Iterator::next) else {
+                self.commands = None;
+                return;
+            };
+            match raft.check_size(&command) {
+                Ok(bytes) => match writes.try_admit(bytes) {
+                    Ok(admitted) => self.push(&raft, command, bytes, Some(admitted), cx),
+                    Err(_) => self.next = Some((command, bytes, writes.acquire(bytes))),
+                },
+                Err(too_large) => self.open(WRITE_OVERHEAD_BYTES, Outcome::Refused(too_large)),
+            }
         }
         cx.waker().wake_by_ref();
     }
 
-    /// Takes a place in the queue for the next command, or refuses it. False when there is none, or when too many outcomes
-    /// have not been taken.
-    fn look_at_next(&mut self) -> bool {
-        let writes = &self.raft.shared().writes;
-        if writes.max() <= self.open_bytes {
-            return false;
-        }
-        let Some(command) = self.commands.as_mut().and_then(Iterator::next) else {
-            self.commands = None;
-            return false;
-        };
-        let bytes = admitted_bytes::<C>(&command);
-        match self.raft.check_size(&command) {
-            Ok(()) => self.next = Some((command, bytes, writes.acquire(bytes))),
-            Err(too_large) => self.open(WRITE_OVERHEAD_BYTES, Outcome::Refused(too_large)),
-        }
-        true
-    }
-
-    fn push(&self, command: C::Command, permit: Option<Permit>) -> Outcome<C> {
-        let Some(permit) = permit else {
-            return Outcome::Refused(self.raft.shared().reason().into());
-        };
-        let (reply, response) = oneshot::channel();
-        let waiter = Waiter::One { reply, permit };
-        match self.raft.push_timed(Item::Write { command, waiter, patience: Patience::Waits }) {
-            Ok(()) => Outcome::Awaited(response),
-            Err(fatal) => Outcome::Refused(fatal.into()),
-        }
+    fn push(
+        &mut self,
+        raft: &Raft<C>,
+        command: C::Command,
+        bytes: u64,
+        admitted: Option<Admitted<'_>>,
+        cx: &mut Context<'_>,
+    ) {
+        let shared = raft.shared();
+        let now = || shared.clock.now();
+        let pushed = admitted.and_then(|admitted| {
+            shared.inbox.push_write(command, cx.waker(), Patience::Waits, admitted, now).ok()
+        });
+        let outcome = pushed.map_or_else(|| Outcome::Refused(shared.reason().into()), Outcome::Awaited);
+        self.open(bytes, outcome);
     }
 
     fn open(&mut self, bytes: u64, outcome: Outcome<C>) {
@@ -157,9 +158,9 @@ impl<C: TypeConfig, I: Iterator<Item = C::Command>> Stream for WriteStream<C, I>
             };
         };
         let outcome = match &mut first.outcome {
-            Outcome::Awaited(response) => match response.poll_unpin(cx) {
+            Outcome::Awaited(answer) => match answer.poll(cx) {
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(outcome) => outcome.unwrap_or(Err(WriteError::Unknown { log_id: UNKNOWN_ENTRY })),
+                Poll::Ready(outcome) => outcome,
             },
             Outcome::Refused(error) => Err(error.clone()),
         };

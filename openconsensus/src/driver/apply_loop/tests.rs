@@ -12,6 +12,7 @@ use super::super::fakes::{
 use super::super::waiters::tests::{OneReply, answers, batch};
 use super::*;
 use crate::config::Config;
+use crate::entry::LogId;
 use crate::error::WriteError;
 use crate::membership::MembershipAt;
 use crate::message::SnapshotMeta;
@@ -25,7 +26,7 @@ struct World {
     state_machine: FakeStateMachine,
     network: FakeNetwork,
     shared: Arc<Shared<U64>>,
-    queue: Arc<Inbox<Work<U64>>>,
+    queue: Arc<Inbox<Vec<Work<U64>>>>,
 }
 
 fn metrics() -> RaftMetrics<U64> {
@@ -105,7 +106,6 @@ impl World {
 
     fn told(&self) -> Vec<String> {
         let describe = |item| match item {
-            Item::Applied { last, .. } => format!("applied {last}"),
             Item::SnapshotInstalled { id, installed } => format!("installed {} {installed}", id.0),
             Item::Input(input) => match *input {
                 Input::SnapshotBuilt { meta, .. } => format!("built {}", meta.last),
@@ -120,7 +120,10 @@ impl World {
             },
             _ => "something else".to_owned(),
         };
-        self.shared.inbox.drain().into_iter().map(describe).collect()
+        let arrivals = self.shared.inbox.drain();
+        let applied = arrivals.applied.iter().map(|(last, _)| format!("applied {last}"));
+        // In the order in which the core loop looks.
+        applied.collect::<Vec<_>>().into_iter().chain(arrivals.items.into_iter().map(describe)).collect()
     }
 
     fn install(&self, data: SnapshotStream, size_bytes: Option<u64>) -> oneshot::Sender<()> {
