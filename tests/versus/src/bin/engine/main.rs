@@ -54,7 +54,7 @@ struct Args {
     /// Measure only this one
     #[arg(long, value_enum)]
     only: Option<Which>,
-    /// Commit so many batches in each round, however long it takes: to count instructions
+    /// Only commit so many batches and measure nothing: for a program that counts instructions
     #[arg(long)]
     batches: Option<u64>,
 }
@@ -129,6 +129,14 @@ struct Measured {
 }
 
 impl Measured {
+    fn new(which: Which, payload: u64, batch: u64) -> Self {
+        let template = vec![7; payload as usize];
+        let mut measured = Self { group: which.group(payload), now: Instant::now(), template, batch };
+        // The first entries meet empty queues that have to grow.
+        measured.run(|batches, _| batches * batch < KEPT_ENTRIES as u64 / 4);
+        measured
+    }
+
     /// Commits batches while `goes_on` says so, which is told how many there were and how long they took.
     fn run(&mut self, goes_on: impl Fn(u64, Duration) -> bool) -> u64 {
         let before = self.group.applied();
@@ -147,13 +155,9 @@ impl Measured {
         commands
     }
 
-    fn measure(&mut self, args: &Args) -> Sample {
-        let time = args.options.duration();
+    fn measure(&mut self, time: Duration) -> Sample {
         let watch = Stopwatch::start();
-        let commands = self.run(|batches, elapsed| match args.batches {
-            Some(exact) => batches < exact,
-            None => elapsed < time,
-        });
+        let commands = self.run(|_, elapsed| elapsed < time);
         let elapsed = watch.stop();
         let counting = Allocations::count();
         let counted = self.run(|batches, _| batches < COUNTED_BATCHES);
@@ -174,26 +178,27 @@ fn command(template: &[u8]) -> Bytes {
 fn main() -> Result<(), Failure> {
     let args = Args::parse();
     let mut report = Report::new("engine", &args.options).version("raft", &version_of("raft"));
+    let time = args.options.duration();
     for payload in args.options.cases(or(&args.payload, &[16, 256])) {
         for batch in args.options.cases(or(&args.batch, &[1, 16, 256, 1024])) {
             let which = Which::ALL.into_iter().filter(|which| args.only.is_none_or(|only| only == *which));
-            let mut contenders: Vec<Contender<'_>> = which
-                .map(|which| {
-                    let template = vec![7; payload as usize];
-                    let (group, now) = (which.group(payload), Instant::now());
-                    let mut measured = Measured { group, now, template, batch };
-                    // The first entries meet empty queues that have to grow.
-                    measured.run(|batches, _| batches * batch < KEPT_ENTRIES as u64 / 4);
-                    let args = &args;
-                    let measure = move |_round| Ok(measured.measure(args));
-                    (which.name(), Box::new(measure) as _)
-                })
-                .collect();
+            let groups = which.map(|which| (which.name(), Measured::new(which, payload, batch)));
+            if let Some(exactly) = args.batches {
+                groups.for_each(|(_, mut group)| {
+                    group.run(|batches, _| batches < exactly);
+                });
+                continue;
+            }
+            let contenders =
+                groups.map(|(name, mut group)| (name, Box::new(move |_| Ok(group.measure(time))) as _));
+            let mut contenders: Vec<Contender<'_>> = contenders.collect();
             report.compare(parameters! { payload_bytes: payload, batch: batch }, &mut contenders)?;
         }
     }
-    report.finish()?;
-    print_ratios(&report);
+    if args.batches.is_none() {
+        report.finish()?;
+        print_ratios(&report);
+    }
     Ok(())
 }
 
