@@ -13,6 +13,7 @@ pub enum Command {
         /// The key.
         key: String,
         /// Its new value.
+        #[serde(with = "serde_bytes")]
         value: Vec<u8>,
     },
     /// Removes `key`.
@@ -25,8 +26,10 @@ pub enum Command {
         /// The key.
         key: String,
         /// What it must be.
+        #[serde(with = "serde_bytes")]
         expected: Option<Vec<u8>>,
         /// What it becomes.
+        #[serde(with = "serde_bytes")]
         value: Option<Vec<u8>>,
     },
     /// Several changes, one after the other, in one entry: all of them are applied. Not nested.
@@ -228,6 +231,18 @@ mod tests {
             assert_eq!(apply_command(&mut map, &command).unwrap(), response, "{command:?}");
             assert_eq!(map.get("k").unwrap().as_deref(), value.map(str::as_bytes), "after {command:?}");
         }
+    }
+
+    #[test]
+    fn a_command_is_encoded_in_one_way_whatever_writes_its_bytes() {
+        let encoded = |command: &Command| postcard::to_allocvec(command).unwrap();
+        let put = Command::Put { key: "k".into(), value: vec![0, 255] };
+        assert_eq!(encoded(&put), [0, 1, b'k', 2, 0, 255]);
+        let set = Command::CompareAndSet { key: "k".into(), expected: None, value: Some(vec![7]) };
+        assert_eq!(encoded(&set), [2, 1, b'k', 0, 1, 1, 7]);
+        let batch = Command::Batch(vec![put, Command::Delete { key: String::new() }, set]);
+        assert_eq!(encoded(&batch), [3, 3, 0, 1, b'k', 2, 0, 255, 1, 0, 2, 1, b'k', 0, 1, 1, 7]);
+        assert_eq!(postcard::from_bytes(&encoded(&batch)), Ok(batch));
     }
 
     #[test]

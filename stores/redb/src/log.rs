@@ -76,8 +76,9 @@ impl<C: StoredConfig> RedbLog<C> {
         let state = file.state();
         let reading = LogReading::new(file.database());
         let name = path.display().to_string();
-        let reading = Worker::spawn("redb store", name.as_str(), reading).map_err(|error| about.io(error))?;
-        let writer = Worker::spawn("redb store", name.as_str(), file).map_err(|error| about.io(error))?;
+        let reading =
+            Worker::spawn("redb log reader", name.as_str(), reading).map_err(|error| about.io(error))?;
+        let writer = Worker::spawn("redb log", name.as_str(), file).map_err(|error| about.io(error))?;
         Ok(Self { writer, reading, state })
     }
 

@@ -118,8 +118,9 @@ impl<C: StoredConfig, A: Application<C>> RedbStateMachine<C, A> {
         let reader = StateReader::new(state.database());
         let opened = Opened { applied: state.applied_state(), snapshot: state.snapshot_meta() };
         let name = path.display().to_string();
-        let worker = Worker::spawn("redb store", name.as_str(), state).map_err(|error| about.io(error))?;
-        let sending = Worker::spawn("redb store", name.as_str(), Sending).map_err(|error| about.io(error))?;
+        let worker = Worker::spawn("redb state", name.as_str(), state).map_err(|error| about.io(error))?;
+        let sending =
+            Worker::spawn("redb sending", name.as_str(), Sending).map_err(|error| about.io(error))?;
         Ok(Self { worker, sending, reader, opened, name })
     }
 
