@@ -13,7 +13,7 @@ use serde::Serialize;
 use tokio::task::JoinSet;
 
 use crate::cli::{ClientArgs, parse_seconds};
-use crate::client::{Client, ClientError, Command};
+use crate::client::{Client, ClientError, Command, Writer};
 use crate::outcome::{Exit, Failure, Result};
 
 /// `kv bench`.
@@ -30,6 +30,9 @@ pub struct BenchArgs {
     /// The share of requests that read, from 0 to 1
     #[arg(long, default_value_t = 0.0, value_parser = parse_share)]
     read_share: f64,
+    /// Write through one stream that all clients share, so that those who write together share requests
+    #[arg(long)]
+    stream: bool,
     /// How long to run, in seconds
     #[arg(long, default_value = "10", value_parser = parse_seconds, conflicts_with = "count")]
     duration: Duration,
@@ -102,10 +105,12 @@ pub async fn run(args: BenchArgs) -> Result<Exit> {
     let started = Instant::now();
     let until = if args.count.is_some() { None } else { Some(started + args.duration) };
     let bar = progress(&args);
+    let writer = args.stream.then(|| client.writer());
     let mut tasks = JoinSet::new();
     for _ in 0..args.clients {
         let load = Load {
             client: client.clone(),
+            writer: writer.clone(),
             args: args.clone(),
             until,
             remaining: remaining.clone(),
@@ -177,6 +182,8 @@ fn wrong(error: impl std::fmt::Display) -> Failure {
 /// One client.
 struct Load {
     client: Client,
+    /// Writes go through it, where it was asked for.
+    writer: Option<Writer>,
     args: BenchArgs,
     until: Option<Instant>,
     remaining: Arc<AtomicU64>,
@@ -196,7 +203,11 @@ impl Load {
             let ended = if is_read {
                 self.client.get(&key).await.map(drop)
             } else {
-                self.client.apply(Command::Put { key, value: value.clone() }).await.map(drop)
+                let put = Command::Put { key, value: value.clone() };
+                match &self.writer {
+                    Some(writer) => writer.apply(put).await.map(drop),
+                    None => self.client.apply(put).await.map(drop),
+                }
             };
             let micros = u64::try_from(started.elapsed().as_micros()).unwrap_or(u64::MAX);
             match ended {

@@ -128,6 +128,11 @@ impl Process {
         self.child.as_ref().map_or(Ok(()), |child| signal(child, Signal::CONT))
     }
 
+    /// The number that the system knows it by, while it runs.
+    pub fn id(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     /// Its log file.
     pub fn log(&self) -> &Path {
         &self.log

@@ -248,6 +248,10 @@ fn the_benchmark_measures_writes_and_reads() {
     let micros = percentiles.map(|name| report["writes"][name].as_u64().unwrap());
     assert!(micros.is_sorted() && 0 < micros[0], "{report}");
     assert_eq!(report["errors"], serde_json::json!({}));
+    // On one stream for all clients.
+    let args = ["bench", "--clients", "8", "--count", "200", "--keys", "10", "--stream", "--json"];
+    let report = cluster.kv(&args).json();
+    assert_eq!(report["writes"]["count"], 200, "{report}");
     let table = cluster.kv(&["bench", "--clients", "2", "--duration", "0.2"]).ok();
     assert!(table.contains("writes") && table.contains("p99 ms"), "{table}");
 }

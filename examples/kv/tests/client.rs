@@ -210,3 +210,81 @@ async fn a_write_that_asks_not_to_wait_is_told_that_it_would_have_to() {
     assert!(matches!(&told, Err(ClientError::Busy(text)) if text.contains("BUSY")), "{told:?}");
     assert_eq!(asked.asked(), 1, "it is not repeated");
 }
+
+#[tokio::test]
+async fn callers_that_write_together_share_requests() {
+    let (node, script) = server(vec![]).await;
+    let writer = client(&[&node]).writer();
+    let calls = (0..200).map(|_| writer.apply(put()));
+    for outcome in futures::future::join_all(calls).await {
+        assert_eq!(outcome, Ok(Response::Previous(None)));
+    }
+    assert_eq!(script.batches().iter().sum::<usize>(), 200);
+    assert!(script.asked() < 20, "{} requests for 200 commands", script.asked());
+}
+
+#[tokio::test]
+async fn a_writer_follows_the_leader_and_nobody_notices() {
+    let (leader, at_leader) = server(vec![]).await;
+    let (follower, at_follower) = server(vec![Answer::Fails(Kind::NotLeader, Some(leader.clone()))]).await;
+    let writer = client(&[&follower]).writer();
+    assert_eq!(writer.apply(put()).await, Ok(Response::Previous(None)));
+    assert_eq!(writer.apply(put()).await, Ok(Response::Previous(None)));
+    assert_eq!((at_follower.asked_to("apply_stream"), at_follower.asked()), (1, 1));
+    // The first one went alone, because that can be tried again; the second one found a stream.
+    assert_eq!((at_leader.asked_to("apply"), at_leader.asked_to("apply_stream")), (1, 1));
+}
+
+#[tokio::test]
+async fn a_writer_goes_on_where_nobody_listens() {
+    let (node, script) = server(vec![]).await;
+    let writer = client(&[&nobody().await, &node]).writer();
+    for _ in 0..3 {
+        assert_eq!(writer.apply(put()).await, Ok(Response::Previous(None)));
+    }
+    assert_eq!(script.asked(), 3);
+}
+
+/// One command that is refused refuses the request that it is in, so its neighbours must be told apart from it.
+#[tokio::test]
+async fn a_command_that_is_refused_does_not_take_its_neighbours_with_it() {
+    let refused = Answer::Fails(Kind::Refused, None);
+    // The stream refuses all; alone, one of three is refused.
+    let (node, script) = server(vec![refused.clone(), refused]).await;
+    let writer = client(&[&node]).writer();
+    let outcomes = futures::future::join_all((0..3).map(|_| writer.apply(put()))).await;
+    let refusals = outcomes.iter().filter(|outcome| matches!(outcome, Err(ClientError::Refused(_)))).count();
+    let done = outcomes.iter().filter(|outcome| **outcome == Ok(Response::Previous(None))).count();
+    assert_eq!((refusals, done), (1, 2), "{outcomes:?}");
+    assert_eq!(script.asked_to("apply"), 3);
+}
+
+#[tokio::test]
+async fn a_command_of_a_writer_whose_stream_breaks_is_of_unknown_outcome_and_is_not_sent_again() {
+    let (node, seen) = server_that_hangs_up_after("needle").await;
+    let writer = client(&[&node]).writer();
+    let outcome = writer.apply(put()).await;
+    // That server never answers the call that opens the stream, so the command goes alone, once.
+    assert!(matches!(outcome, Err(ClientError::Unknown { .. })), "{outcome:?}");
+    assert_eq!(*seen.lock().unwrap(), 1);
+
+    let (node, script) = server(vec![Answer::Fails(Kind::Unknown, None)]).await;
+    let writer = client(&[&node]).writer();
+    let outcome = writer.apply(put()).await;
+    assert!(matches!(outcome, Err(ClientError::Unknown { .. })), "{outcome:?}");
+    assert_eq!((script.asked_to("apply"), script.asked_to("apply_stream")), (0, 1));
+}
+
+#[tokio::test]
+async fn a_writer_gives_up_a_node_that_is_silent_and_goes_on_with_another_one() {
+    let (silent, script) = server(vec![Answer::Never]).await;
+    let (node, at_node) = server(vec![]).await;
+    let writer = client(&[&silent, &node]).with_timeout(Duration::from_millis(300)).writer();
+    let outcome = writer.apply(put()).await;
+    assert!(matches!(outcome, Err(ClientError::Unknown { .. })), "{outcome:?}");
+    assert_eq!(script.asked(), 1);
+    // Whether the stream is given up before or after the next command comes, that one is carried out in the end.
+    let wait = async { while writer.apply(put()).await.is_err() {} };
+    tokio::time::timeout(Duration::from_secs(20), wait).await.unwrap();
+    assert!(1 <= at_node.asked());
+}

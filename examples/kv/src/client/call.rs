@@ -60,7 +60,36 @@ enum Attempt<R> {
     Ended(ClientError),
 }
 
+/// What a failure says of a write that was sent together with others.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Failed {
+    /// None of them has happened, and the others may be the reason.
+    NothingHappened,
+    /// Any of them may have happened.
+    Unknown(String),
+}
+
+/// What a node says of commands that it has not carried out, or may not have.
+pub(super) fn failed_write(failure: Failure) -> Failed {
+    match judge_failure::<()>(Safety::Write, failure) {
+        Attempt::Ended(ClientError::Unknown { reason } | ClientError::Failed(reason)) => {
+            Failed::Unknown(reason)
+        }
+        Attempt::Ended(ClientError::Refused(_) | ClientError::Busy(_) | ClientError::Unavailable { .. })
+        | Attempt::Again { .. }
+        | Attempt::Done(()) => Failed::NothingHappened,
+    }
+}
+
 impl Client {
+    /// The node that a call would ask first. `None` when there is no endpoint.
+    pub(super) fn address_for(&self, target: Target<'_>) -> Option<String> {
+        match target {
+            Target::Leader | Target::Any => self.connections.preferred(),
+            Target::Only(address) | Target::Once(address) => Some(address.to_owned()),
+        }
+    }
+
     /// Makes attempts until one ends the call or the time is over.
     pub(super) async fn call<R, F, Fut>(&self, plan: Plan<'_>, send: F) -> Result<R, ClientError>
     where
@@ -74,11 +103,7 @@ impl Client {
         // A node that names the leader is believed at once, but two that name each other are not.
         let mut may_hop = true;
         loop {
-            let address = match plan.target {
-                Target::Leader | Target::Any => self.connections.preferred(),
-                Target::Only(address) | Target::Once(address) => Some(address.to_owned()),
-            };
-            let Some(address) = address else {
+            let Some(address) = self.address_for(plan.target) else {
                 return Err(ClientError::Refused("no endpoint is given: name at least one host:port".into()));
             };
             let (reason, leader) = match self.attempt(&address, plan.safety, deadline, &send).await {

@@ -9,6 +9,7 @@ mod call;
 mod connections;
 mod control;
 mod data;
+mod writer;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +19,7 @@ use call::{Plan, Safety, Target};
 use connections::Connections;
 pub use data::ScanPages;
 pub use openconsensus_memstore::kv::{Command, Response};
+pub use writer::Writer;
 
 /// Timeouts of a [`Client`].
 #[derive(Clone, Debug)]

@@ -4,6 +4,7 @@ mod control;
 mod failures;
 mod pages;
 mod status;
+mod streams;
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use openconsensus::{ChangeMembershipError, MembershipChange, Raft};
 use openconsensus_memstore::kv::{self, Kv};
 use openconsensus_network_grpc::GrpcNetwork;
 use openconsensus_redb::kv::KvReader;
-use tonic::{Request, Response, Status};
+use tonic::{Request, Response, Status, Streaming};
 
 use crate::address::{is_reachable, parse_address};
 use crate::proto::kv_server::Kv as KvProtocol;
@@ -49,19 +50,6 @@ impl KvService {
         Self { raft, reader, network, info }
     }
 
-    async fn apply_all(&self, request: proto::ApplyRequest) -> Result<Vec<kv::Response>, Failure> {
-        let proto::ApplyRequest { commands, no_wait } = request;
-        let commands: Result<Vec<kv::Command>, _> = commands.into_iter().map(kv::Command::try_from).collect();
-        let mut commands = commands.map_err(refused)?;
-        commands.iter().try_for_each(check_command)?;
-        let written = match (commands.len(), no_wait) {
-            (1, false) => self.raft.write(commands.remove(0)).await.map(|response| vec![response]),
-            (_, false) => self.raft.write_many(commands).await,
-            (_, true) => self.raft.try_write_many(commands).await,
-        };
-        written.map_err(IntoFailure::into_failure)
-    }
-
     async fn change(&self, change: MembershipChange<Kv>) -> proto::MemberResponse {
         answer_change(self.raft.change_membership(change, None).await)
     }
@@ -84,6 +72,30 @@ impl KvService {
         // On this thread: one key costs microseconds, less than handing it to another thread.
         self.reader.get(&request.key).map_err(not_ready)
     }
+}
+
+/// Carries out a request, and says what came of it.
+async fn apply(raft: &Raft<Kv>, request: proto::ApplyRequest) -> proto::ApplyResponse {
+    match apply_all(raft, request).await {
+        Ok(responses) => proto::ApplyResponse {
+            failure: None,
+            responses: responses.into_iter().map(proto::CommandResponse::from).collect(),
+        },
+        Err(failure) => proto::ApplyResponse { failure: Some(failure), responses: Vec::new() },
+    }
+}
+
+async fn apply_all(raft: &Raft<Kv>, request: proto::ApplyRequest) -> Result<Vec<kv::Response>, Failure> {
+    let proto::ApplyRequest { commands, no_wait } = request;
+    let commands: Result<Vec<kv::Command>, _> = commands.into_iter().map(kv::Command::try_from).collect();
+    let mut commands = commands.map_err(refused)?;
+    commands.iter().try_for_each(check_command)?;
+    let written = match (commands.len(), no_wait) {
+        (1, false) => raft.write(commands.remove(0)).await.map(|response| vec![response]),
+        (_, false) => raft.write_many(commands).await,
+        (_, true) => raft.try_write_many(commands).await,
+    };
+    written.map_err(IntoFailure::into_failure)
 }
 
 fn check_command(command: &kv::Command) -> Result<(), Failure> {
@@ -119,16 +131,18 @@ fn answer_change(changed: Result<openconsensus::LogId, ChangeMembershipError<Kv>
 
 #[async_trait::async_trait]
 impl KvProtocol for KvService {
+    type ApplyStreamStream = streams::Answers;
     type ScanStream = pages::Pages;
 
     async fn apply(&self, request: Request<proto::ApplyRequest>) -> Answered<proto::ApplyResponse> {
-        Ok(Response::new(match self.apply_all(request.into_inner()).await {
-            Ok(responses) => proto::ApplyResponse {
-                failure: None,
-                responses: responses.into_iter().map(proto::CommandResponse::from).collect(),
-            },
-            Err(failure) => proto::ApplyResponse { failure: Some(failure), responses: Vec::new() },
-        }))
+        Ok(Response::new(apply(&self.raft, request.into_inner()).await))
+    }
+
+    async fn apply_stream(
+        &self,
+        requests: Request<Streaming<proto::ApplyRequest>>,
+    ) -> Answered<streams::Answers> {
+        Ok(Response::new(streams::answer_all(self.raft.clone(), requests.into_inner())))
     }
 
     async fn get(&self, request: Request<proto::GetRequest>) -> Answered<proto::GetResponse> {

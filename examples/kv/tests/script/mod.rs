@@ -7,12 +7,14 @@ use std::collections::{BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::BoxStream;
 use kv::proto::failure::Kind;
 use kv::proto::kv_server::{Kv, KvServer};
 use kv::proto::*;
 use tokio::net::TcpListener;
 use tokio_stream::wrappers::TcpListenerStream;
-use tonic::{Request, Status};
+use tonic::{Request, Status, Streaming};
 
 /// One answer of a server.
 #[derive(Clone, Debug)]
@@ -32,6 +34,8 @@ pub struct Script {
     /// The keys of requests that are under way.
     keys: Arc<Mutex<BTreeSet<String>>>,
     overlaps: Arc<Mutex<Vec<String>>>,
+    /// How many commands the requests of streams had.
+    batches: Arc<Mutex<Vec<usize>>>,
 }
 
 impl Script {
@@ -59,6 +63,16 @@ impl Script {
 
     pub fn asked(&self) -> usize {
         self.asked.lock().unwrap().len()
+    }
+
+    /// How often it was asked for this.
+    pub fn asked_to(&self, what: &str) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| **asked == what).count()
+    }
+
+    /// How many commands the requests of streams had that it carried out.
+    pub fn batches(&self) -> Vec<usize> {
+        self.batches.lock().unwrap().clone()
     }
 }
 
@@ -95,6 +109,7 @@ type Answered<T> = Result<tonic::Response<T>, Status>;
 
 #[async_trait::async_trait]
 impl Kv for Script {
+    type ApplyStreamStream = BoxStream<'static, Result<ApplyResponse, Status>>;
     type ScanStream = tokio_stream::Iter<std::vec::IntoIter<Result<ScanPage, Status>>>;
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Answered<ApplyResponse> {
@@ -104,6 +119,24 @@ impl Kv for Script {
         let response = CommandResponse::from(openconsensus_memstore::kv::Response::Previous(None));
         let responses = vec![response; if failure.is_some() { 0 } else { count }];
         Ok(tonic::Response::new(ApplyResponse { failure, responses }))
+    }
+
+    async fn apply_stream(
+        &self,
+        requests: Request<Streaming<ApplyRequest>>,
+    ) -> Answered<Self::ApplyStreamStream> {
+        let script = self.clone();
+        let answer = move |request: Result<ApplyRequest, Status>| {
+            let script = script.clone();
+            async move {
+                let failure = script.next("apply_stream").await;
+                let count = if failure.is_some() { 0 } else { request?.commands.len() };
+                script.batches.lock().unwrap().push(count);
+                let response = CommandResponse::from(openconsensus_memstore::kv::Response::Previous(None));
+                Ok(ApplyResponse { failure, responses: vec![response; count] })
+            }
+        };
+        Ok(tonic::Response::new(requests.into_inner().map(answer).buffered(64).boxed()))
     }
 
     async fn get(&self, _: Request<GetRequest>) -> Answered<GetResponse> {
