@@ -1,7 +1,7 @@
-//! Measures the memory of a leader under full load, with everything slow or dead that can make it grow.
+//! Measures the memory of nodes under full load, with everything slow or dead that can make it grow.
 //!
 //! Three nodes, each in a process of its own, over gRPC. The parent reads what the leader says of itself, and compares its
-//! resident memory with the sum of all limits.
+//! resident memory, and that of its followers, with the sum of all limits.
 //!
 //! ```sh
 //! cargo run --release -p openconsensus-bench --bin memory -- --seconds 10
@@ -24,9 +24,10 @@ use clap::{Parser, Subcommand};
 use openconsensus_bench::Failure;
 
 use limits::Limits;
+use node::LogKind;
 use scenario::Scenario;
 
-/// Prints how much memory a leader takes under full load, and fails if it is more than its limits allow.
+/// Prints how much memory nodes take under full load, and fails if it is more than its limits allow.
 #[derive(Parser, Debug)]
 #[command(name = "memory")]
 struct Arguments {
@@ -41,6 +42,12 @@ struct Arguments {
     /// The limits of the nodes.
     #[arg(long, value_enum, default_value_t = Limits::Small)]
     limits: Limits,
+    /// Where the log of each node is.
+    #[arg(long, value_enum, default_value_t = LogKind::Sparse)]
+    log: LogKind,
+    /// Files are made below this folder, and removed.
+    #[arg(long, default_value = "target/memory")]
+    data: PathBuf,
     /// The smallest command, in bytes.
     #[arg(long, default_value_t = 256)]
     bytes_min: u64,
@@ -85,6 +92,9 @@ async fn measure(arguments: &Arguments) -> Result<bool, Failure> {
     report::print_head(arguments.limits, bound);
     let mut results = Vec::new();
     for scenario in scenarios {
+        if !scenario.works_with(arguments.log) {
+            continue;
+        }
         let samples = scenario::run(scenario, arguments).await?;
         let result = report::Result::of(scenario, bound, samples);
         result.print();

@@ -2,20 +2,40 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use futures::StreamExt;
-use openconsensus::{Config, Raft, RaftMetrics, RoleName, TokioRuntime, WriteError};
+use openconsensus::{Config, Raft, RaftLogStorage, RaftMetrics, RoleName, TokioRuntime, WriteError};
 use openconsensus_bench::resident_bytes;
 use openconsensus_network_grpc::{GrpcConfig, GrpcNetwork, GrpcServer};
+use openconsensus_redb::{Identity, RedbLog};
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
 use super::limits::{self, Limits};
-use super::stores::{Command, Load, Pace, SparseLog, Sum};
+use super::stores::{Command, Load, Pace, Paced, SparseLog, Sum};
+
+/// Where the log is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum LogKind {
+    /// Nowhere: of each entry only so much is remembered as it takes to make it again.
+    Sparse,
+    /// In a redb file.
+    Redb,
+}
+
+impl LogKind {
+    pub(crate) fn is_durable(self) -> bool {
+        match self {
+            Self::Sparse => false,
+            Self::Redb => true,
+        }
+    }
+}
 
 /// So many streams of writes are kept going. Each of them alone would use up all that may be admitted.
 const STREAMS: u64 = 8;
@@ -27,6 +47,14 @@ pub(crate) struct NodeArgs {
     pub(crate) id: u64,
     #[arg(long, value_enum)]
     pub(crate) limits: Limits,
+    #[arg(long, value_enum)]
+    pub(crate) log: LogKind,
+    /// Where files go.
+    #[arg(long)]
+    pub(crate) folder: PathBuf,
+    /// Where peers reach it; a port is chosen for 0.
+    #[arg(long, default_value = "127.0.0.1:0")]
+    pub(crate) listen: String,
     /// The others, as `2=127.0.0.1:7002`. Who is told of others leads, and writes.
     #[arg(long, value_parser = peer)]
     pub(crate) peer: Vec<(u64, String)>,
@@ -57,6 +85,9 @@ fn peer(text: &str) -> Result<(u64, String), String> {
 pub(crate) struct Sample {
     pub(crate) ms: u64,
     pub(crate) resident_bytes: u64,
+    /// The larger of the two followers.
+    #[serde(default)]
+    pub(crate) follower_bytes: u64,
     pub(crate) applied_commands: u64,
     pub(crate) is_leader: bool,
     pub(crate) admitted_bytes: u64,
@@ -73,7 +104,7 @@ pub(crate) struct Sample {
 /// Runs a node until its standard input ends, or, on the one that leads, for as long as it is to write. The first line
 /// that it prints is its address, each further one a [`Sample`] as JSON.
 pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
-    let server = GrpcServer::bind("127.0.0.1:0").await?;
+    let server = GrpcServer::bind(&args.listen).await?;
     let address = server.local_addr().to_string();
     let network = GrpcNetwork::<Load>::new(limits::network(args.limits), args.id, &address)?;
     let disk = args.disk_ms.map_or_else(Pace::default, |ms| Pace {
@@ -81,10 +112,17 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
         bytes_per_second: Some(16 << 20),
     });
     let machine = Pace { bytes_per_second: args.apply_bytes_per_second, ..Pace::default() };
-    let config = limits::node(args.limits);
-    let raft =
-        Raft::start(args.id, config, TokioRuntime, network.clone(), SparseLog::new(disk), Sum::new(machine))
-            .await?;
+    std::fs::create_dir_all(&args.folder)?;
+    let sum = Sum::new(machine, args.log.is_durable().then(|| args.folder.join("snapshot.json")))?;
+    let raft = match args.log {
+        LogKind::Sparse => {
+            start(&args, &network, Paced { log: SparseLog::default(), pace: disk }, sum).await?
+        }
+        LogKind::Redb => {
+            let log = RedbLog::open(args.folder.join("log.redb"), &Identity::new("memory", args.id))?;
+            start(&args, &network, Paced { log, pace: disk }, sum).await?
+        }
+    };
     let _serving = server.serve(network.service(raft.clone()), None);
     println!("{address}");
     std::io::stdout().flush()?;
@@ -96,6 +134,15 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
         return Ok(());
     }
     lead(&args, raft, network, address).await
+}
+
+async fn start<L: RaftLogStorage<Load>>(
+    args: &NodeArgs,
+    network: &GrpcNetwork<Load>,
+    log: L,
+    sum: Sum,
+) -> Result<Raft<Load>, Failure> {
+    Ok(Raft::start(args.id, limits::node(args.limits), TokioRuntime, network.clone(), log, sum).await?)
 }
 
 async fn lead(
@@ -135,6 +182,8 @@ fn sample(
     Ok(Sample {
         ms: began.elapsed().as_millis() as u64,
         resident_bytes: resident_bytes()?,
+        // Seen from outside.
+        follower_bytes: 0,
         applied_commands,
         is_leader: metrics.role == RoleName::Leader,
         admitted_bytes: metrics.queues.admitted_bytes,

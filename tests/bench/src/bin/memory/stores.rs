@@ -1,8 +1,9 @@
-//! Stores that take next to no memory: what is resident is the node, not its disk.
+//! Stores that take next to no memory: what is resident is the node, not its state.
 
 use std::collections::VecDeque;
 use std::io;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -42,11 +43,10 @@ impl TypeConfig for Load {
     }
 }
 
-/// A log that remembers of each entry only how to make it again. Its writer is as slow as it is told to be.
-#[derive(Clone)]
+/// A log that remembers of each entry only how to make it again.
+#[derive(Clone, Default)]
 pub(crate) struct SparseLog {
     data: Arc<Mutex<Data>>,
-    pace: Pace,
 }
 
 #[derive(Default)]
@@ -84,11 +84,42 @@ impl Pace {
     }
 }
 
-impl SparseLog {
-    pub(crate) fn new(pace: Pace) -> Self {
-        Self { data: Arc::default(), pace }
+/// A log whose writer is as slow as it is told to be.
+pub(crate) struct Paced<L> {
+    pub(crate) log: L,
+    pub(crate) pace: Pace,
+}
+
+impl<L: RaftLogStorage<Load> + Send> RaftLogStorage<Load> for Paced<L> {
+    type Reader = L::Reader;
+
+    fn reader(&self) -> L::Reader {
+        self.log.reader()
     }
 
+    async fn load(&mut self) -> io::Result<LogState<Load>> {
+        self.log.load().await
+    }
+
+    async fn save_hard_state(&mut self, state: HardState<Load>) -> io::Result<()> {
+        self.log.save_hard_state(state).await
+    }
+
+    async fn append(&mut self, entries: Entries<Load>, commit: Index) -> io::Result<()> {
+        self.pace.keep(entries.size_bytes()).await;
+        self.log.append(entries, commit).await
+    }
+
+    async fn truncate(&mut self, from: Index) -> io::Result<()> {
+        self.log.truncate(from).await
+    }
+
+    async fn purge(&mut self, upto: LogId) -> io::Result<()> {
+        self.log.purge(upto).await
+    }
+}
+
+impl SparseLog {
     fn data(&self) -> MutexGuard<'_, Data> {
         self.data.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -118,7 +149,6 @@ impl RaftLogStorage<Load> for SparseLog {
     }
 
     async fn append(&mut self, entries: Entries<Load>, _commit: Index) -> io::Result<()> {
-        self.pace.keep(entries.size_bytes()).await;
         let mut data = self.data();
         for entry in entries.iter() {
             let kept = match &entry.payload {
@@ -184,11 +214,38 @@ pub(crate) struct Sum {
     bytes: u64,
     pace: Pace,
     snapshot: Option<SnapshotMeta<Load>>,
+    /// The snapshot is kept here, where the log outlives the process.
+    file: Option<PathBuf>,
+}
+
+/// What stands in the file.
+#[derive(Serialize, Deserialize)]
+struct Stored {
+    meta: SnapshotMeta<Load>,
+    bytes: u64,
 }
 
 impl Sum {
-    pub(crate) fn new(pace: Pace) -> Self {
-        Self { applied: AppliedState::default(), bytes: 0, pace, snapshot: None }
+    pub(crate) fn new(pace: Pace, file: Option<PathBuf>) -> io::Result<Self> {
+        let empty = Self { applied: AppliedState::default(), bytes: 0, pace, snapshot: None, file };
+        let Some(path) = empty.file.as_ref().filter(|path| path.exists()) else { return Ok(empty) };
+        let Stored { meta, bytes } = serde_json::from_slice(&std::fs::read(path)?)?;
+        let applied = AppliedState { last_applied: meta.last, membership: meta.membership.clone() };
+        Ok(Self { applied, bytes, snapshot: Some(meta), ..empty })
+    }
+
+    /// Makes the state as it is the current snapshot.
+    fn take_snapshot(&mut self) -> io::Result<SnapshotMeta<Load>> {
+        let AppliedState { last_applied: last, membership } = self.applied.clone();
+        let meta = SnapshotMeta { last, membership, size_bytes: Some(8) };
+        if let Some(path) = &self.file {
+            let unfinished = path.with_extension("new");
+            let stored = Stored { meta: meta.clone(), bytes: self.bytes };
+            std::fs::write(&unfinished, serde_json::to_vec(&stored)?)?;
+            std::fs::rename(unfinished, path)?;
+        }
+        self.snapshot = Some(meta.clone());
+        Ok(meta)
     }
 }
 
@@ -209,13 +266,8 @@ impl RaftStateMachine<Load> for Sum {
     }
 
     fn build_snapshot(&mut self) -> BoxFuture<'static, io::Result<SnapshotMeta<Load>>> {
-        let meta = SnapshotMeta {
-            last: self.applied.last_applied,
-            membership: self.applied.membership.clone(),
-            size_bytes: Some(8),
-        };
-        self.snapshot = Some(meta.clone());
-        Box::pin(async move { Ok(meta) })
+        let taken = self.take_snapshot();
+        Box::pin(async move { taken })
     }
 
     async fn current_snapshot(&mut self) -> io::Result<Option<Snapshot<Load>>> {
@@ -235,7 +287,6 @@ impl RaftStateMachine<Load> for Sum {
         self.bytes = u64::from_le_bytes(sum);
         self.applied =
             AppliedState { last_applied: snapshot.meta.last, membership: snapshot.meta.membership.clone() };
-        self.snapshot = Some(snapshot.meta);
-        Ok(())
+        self.take_snapshot().map(drop)
     }
 }
