@@ -89,6 +89,7 @@ type Answered<T> = Result<tonic::Response<T>, Status>;
 
 #[async_trait::async_trait]
 impl Kv for Server {
+    type ApplyStreamStream = tokio_stream::Empty<Result<ApplyResponse, Status>>;
     type ScanStream = tokio_stream::Empty<Result<ScanPage, Status>>;
 
     async fn apply(&self, request: Request<ApplyRequest>) -> Answered<ApplyResponse> {
@@ -116,6 +117,13 @@ impl Kv for Server {
         let responses = if failure.is_some() { vec![] } else { responses };
         let responses = responses.into_iter().map(CommandResponse::from).collect();
         Ok(tonic::Response::new(ApplyResponse { failure, responses }))
+    }
+
+    async fn apply_stream(
+        &self,
+        _: Request<tonic::Streaming<ApplyRequest>>,
+    ) -> Answered<Self::ApplyStreamStream> {
+        Err(Status::unimplemented("not needed"))
     }
 
     async fn get(&self, request: Request<GetRequest>) -> Answered<GetResponse> {
