@@ -1,3 +1,5 @@
+//! Frames: what is written comes back, and what is damaged does not.
+
 use super::*;
 
 fn frame(kind: Kind, body: &[u8]) -> Vec<u8> {
