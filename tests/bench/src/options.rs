@@ -28,7 +28,7 @@ impl Options {
 
     /// How long a contender is to be measured in one round.
     pub fn duration(&self) -> Duration {
-        if self.smoke { Duration::from_millis(20) } else { Duration::from_secs_f64(self.seconds.max(0.001)) }
+        if self.smoke { Duration::from_millis(100) } else { Duration::from_secs_f64(self.seconds.max(0.001)) }
     }
 
     /// `all`, or only the first where this only looks whether all works.
@@ -48,7 +48,7 @@ mod tests {
         assert_eq!(options.cases(&[1, 64]), [1, 64]);
         let smoke = Options { smoke: true, ..options };
         assert_eq!(smoke.rounds(), 1);
-        assert!(smoke.duration() < Duration::from_millis(100));
+        assert!(smoke.duration() < Duration::from_secs(1));
         assert_eq!(smoke.cases(&[1, 64]), [1]);
     }
 }
