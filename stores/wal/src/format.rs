@@ -15,17 +15,17 @@ pub(crate) const TEXTS_BYTES_MAX: usize = HEADER_BYTES - TEXTS_AT;
 
 /// What the header of a segment says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct SegmentHeader {
+pub struct SegmentHeader {
     /// Tells the segments of one log from those of all others.
-    pub(crate) log: u64,
+    pub log: u64,
     /// The place of the segment in the log: the first one is 1.
-    pub(crate) number: u64,
+    pub number: u64,
     /// How long the file is at least, in bytes.
-    pub(crate) segment_bytes: u64,
+    pub segment_bytes: u64,
     /// Whose log it is.
-    pub(crate) identity: Identity,
+    pub identity: Identity,
     /// The name of the encoding of commands, memberships and node ids.
-    pub(crate) codec: String,
+    pub codec: String,
 }
 
 /// Why bytes are not a header.

@@ -6,6 +6,7 @@ pub mod disk;
 mod format;
 mod frame;
 mod index;
+pub mod inspect;
 mod log;
 mod open;
 mod options;
@@ -20,6 +21,7 @@ mod stock;
 mod testing;
 mod writer;
 
+pub use format::SegmentHeader;
 pub use log::WalLog;
 pub use open::{OpenReport, TornTail};
 pub use openconsensus_store_common::{Identity, OpenError};
