@@ -30,6 +30,7 @@ impl Config {
     /// | messages that wait for this node's disk | one acknowledgement for each write under way | | bounded by what is appended |
     /// | chunks of a snapshot | one of the application's in each direction | | the stream is read no further |
     /// | events of leadership for a slow listener | 256 | | whole leaderships are left out, and counted |
+    /// | entries as bytes, for the disk and all peers | as much again as all the entries above | | they come and go with their entries |
     /// | what a network queues | limits of its own, such as [`RequestNetworkLimits`](crate::RequestNetworkLimits) | 32 MiB a peer and lane | dropped; the algorithm sends it again |
     ///
     /// Callers who wait for their turn hold their commands themselves; so does who keeps a response. Not counted are the
@@ -40,7 +41,7 @@ impl Config {
     /// ```
     /// use openconsensus::Config;
     ///
-    /// assert!(Config::default().memory_bytes_max(2) < 400 << 20);
+    /// assert!(Config::default().memory_bytes_max(2) < 700 << 20);
     /// ```
     pub fn memory_bytes_max(&self, peers: u64) -> u64 {
         let largest = self.command_bytes_max.saturating_add(WRITE_OVERHEAD_BYTES);
@@ -48,19 +49,22 @@ impl Config {
         // Of the last batch all may be admitted, and what is in the log before it is below the limit, or was in flight from
         // an earlier leader.
         let admitted = self.uncommitted_bytes_max.max(largest);
-        let commands = admitted.saturating_add(admitted.max(self.inflight_bytes_max.saturating_add(append)));
+        let log = admitted.max(self.inflight_bytes_max.saturating_add(append));
         // Whoever holds a part of a batch holds all of it, at both ends of what it holds.
         let cut = append.saturating_mul(2);
         let apply = self.apply_bytes_max.max(largest).saturating_add(append).saturating_add(cut);
-        let received = self.receive_bytes_max.max(append).saturating_add(self.receive_urgent_bytes_max);
+        let received = self.receive_bytes_max.max(append);
         let peer = self.inflight_bytes_max.saturating_add(append).saturating_add(append).saturating_add(cut);
+        // Entries are kept together with their encoding, which is about as large: once for the disk and all peers.
+        let entries = [log, self.tail_bytes_max, cut, apply, received, peer.saturating_mul(peers)]
+            .into_iter()
+            .fold(0, u64::saturating_add)
+            .saturating_mul(2);
         let asked = self
             .reads_waiting_max
             .saturating_mul(READ_BYTES)
             .saturating_add(self.requests_waiting_max.saturating_mul(REQUEST_BYTES));
-        [commands, self.tail_bytes_max, cut, apply, received, peer.saturating_mul(peers), asked]
-            .into_iter()
-            .fold(0, u64::saturating_add)
+        admitted.saturating_add(entries).saturating_add(self.receive_urgent_bytes_max).saturating_add(asked)
     }
 }
 
@@ -78,12 +82,12 @@ mod tests {
         };
         let more = 1 << 30;
         let before = sum(|_| {});
-        assert_eq!(sum(|c| c.uncommitted_bytes_max += 1 << 30), before + 2 * more);
-        assert_eq!(sum(|c| c.tail_bytes_max += 1 << 30), before + more);
-        assert_eq!(sum(|c| c.apply_bytes_max += 1 << 30), before + more);
-        assert_eq!(sum(|c| c.receive_bytes_max += 1 << 30), before + more);
+        assert_eq!(sum(|c| c.uncommitted_bytes_max += 1 << 30), before + 3 * more);
+        assert_eq!(sum(|c| c.tail_bytes_max += 1 << 30), before + 2 * more);
+        assert_eq!(sum(|c| c.apply_bytes_max += 1 << 30), before + 2 * more);
+        assert_eq!(sum(|c| c.receive_bytes_max += 1 << 30), before + 2 * more);
         assert_eq!(sum(|c| c.receive_urgent_bytes_max += 1 << 30), before + more);
-        assert!(before + 2 * more < sum(|c| c.inflight_bytes_max += 1 << 30));
+        assert!(before + 4 * more < sum(|c| c.inflight_bytes_max += 1 << 30));
         assert!(before + more < sum(|c| c.append_bytes_max += 1 << 30));
         assert!(before + more < sum(|c| c.reads_waiting_max *= 100));
         assert!(before < sum(|c| c.requests_waiting_max *= 100));

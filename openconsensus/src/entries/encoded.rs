@@ -76,12 +76,12 @@ impl CodecError {
     }
 }
 
-/// The records of one allocation of entries.
+/// The records of one allocation of entries, once somebody has asked for them.
 pub(super) type Cache = OnceLock<Records>;
 
 pub(super) struct Records {
     codec: &'static str,
-    bytes: Bytes,
+    bytes: Result<Bytes, CodecError>,
 }
 
 /// What stands in a record before the payload: the number of bytes behind it, the kind and the term.
@@ -106,6 +106,11 @@ impl EncodedEntries {
     /// The bytes of all records, in parts that follow each other. A record is whole in one part.
     pub fn parts(&self) -> &[Bytes] {
         &self.parts
+    }
+
+    /// The parts, to keep.
+    pub fn into_parts(self) -> Vec<Bytes> {
+        self.parts
     }
 
     /// How many bytes there are in all.
@@ -144,7 +149,7 @@ impl<C: TypeConfig> Entries<C> {
         if entries.is_empty() {
             return Ok(Self::empty());
         }
-        let records = Records { codec: K::NAME, bytes };
+        let records = Records { codec: K::NAME, bytes: Ok(bytes) };
         Ok(Self { repr: Repr::One(Chunk::whole(Batch::new(entries, OnceLock::from(records)))) })
     }
 }
@@ -152,22 +157,19 @@ impl<C: TypeConfig> Entries<C> {
 impl<C: TypeConfig> Chunk<C> {
     fn encoded<K: EntryCodec<C>>(&self) -> Result<Bytes, CodecError> {
         let entries = &self.batch.entries;
-        let records = match self.batch.encoded.get() {
-            Some(records) => records,
-            None => {
-                let bytes = encode::<C, K>(entries)?;
-                self.batch.encoded.get_or_init(|| Records { codec: K::NAME, bytes })
-            }
-        };
+        // The disk and the peers ask at about the same time: all but the first wait for it instead of doing the same.
+        let records =
+            self.batch.encoded.get_or_init(|| Records { codec: K::NAME, bytes: encode::<C, K>(entries) });
         if records.codec != K::NAME {
             return encode::<C, K>(self.as_slice());
         }
-        let start = records_end(&records.bytes, 0, self.start);
+        let records = records.bytes.as_ref().map_err(CodecError::clone)?;
+        let start = records_end(records, 0, self.start);
         if self.end == entries.len() {
-            return Ok(records.bytes.slice(start..));
+            return Ok(records.slice(start..));
         }
-        let end = records_end(&records.bytes, start, self.end - self.start);
-        Ok(records.bytes.slice(start..end))
+        let end = records_end(records, start, self.end - self.start);
+        Ok(records.slice(start..end))
     }
 }
 
