@@ -7,6 +7,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo:rerun-if-changed={schema}");
     let descriptors = protox::compile([schema], ["proto"])?;
     // `Bytes` fields are views of the received frame: nothing is copied to take it apart.
-    tonic_prost_build::configure().bytes(".").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .codec_path("crate::codec::RequestCodec")
+        .compile_fds(descriptors)?;
     Ok(())
 }

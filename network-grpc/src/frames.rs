@@ -3,19 +3,17 @@
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
-use std::ops::Range;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use futures::{FutureExt, Stream};
-use openconsensus::{Message, TypeConfig};
+use openconsensus::{EntryCodec, Message, TypeConfig};
+use prost::Message as _;
 use tokio::sync::oneshot;
 
-use crate::codec::Codec;
 use crate::peer::{Lane, Link, Peer, PeerErrorKind};
-use crate::proto::{self, MessagesRequest, messages_request::Kind};
+use crate::proto::{self, MessagesRequest, RaftMessage, messages_request::Kind};
 
 /// Messages are taken from the queue and encoded in portions of about this size: enough to make the cost per request
 /// vanish, little enough that the queue and not this stream holds what the peer is not ready for.
@@ -45,7 +43,7 @@ enum Limit {
 
 impl<C: TypeConfig, K> Unpin for Frames<C, K> {}
 
-impl<C: TypeConfig, K: Codec<C>> Frames<C, K> {
+impl<C: TypeConfig, K: EntryCodec<C>> Frames<C, K> {
     pub(crate) fn new(
         peer: Arc<Peer<C>>,
         lane: Lane,
@@ -69,62 +67,55 @@ impl<C: TypeConfig, K: Codec<C>> Frames<C, K> {
         self.peer.link(self.lane)
     }
 
-    /// Makes requests of `messages`, in order.
-    fn pack(&mut self, messages: Vec<Message<C>>, size_hint: u64, limit: usize) {
-        let (bytes, parts) = self.encode(messages, size_hint, limit);
-        let mut batch: Vec<Bytes> = Vec::with_capacity(parts.len());
+    /// Makes requests of `messages`, in order. What cannot be sent is left out.
+    fn pack(&mut self, messages: Vec<Message<C>>, limit: usize) {
+        let mut batch = Vec::with_capacity(messages.len());
         let mut batch_bytes = REQUEST_OVERHEAD_BYTES;
-        for part in parts {
-            let part_bytes = MESSAGE_OVERHEAD_BYTES + part.len();
-            if limit < batch_bytes + part_bytes && !batch.is_empty() {
-                self.ready.push_back(request(std::mem::take(&mut batch)));
-                batch_bytes = REQUEST_OVERHEAD_BYTES;
-            }
-            batch_bytes += part_bytes;
-            batch.push(bytes.slice(part));
-        }
-        if !batch.is_empty() {
-            self.ready.push_back(request(batch));
-        }
-    }
-
-    /// Encodes `messages` one after the other, and says where each of them is. What cannot be sent is left out.
-    fn encode(&self, messages: Vec<Message<C>>, size_hint: u64, limit: usize) -> (Bytes, Vec<Range<usize>>) {
-        let mut bytes = Vec::with_capacity(usize::try_from(size_hint).map_or(limit, |size| size.min(limit)));
-        let mut parts = Vec::with_capacity(messages.len());
         for message in messages {
-            let start = bytes.len();
-            let unsendable = match K::encode_message(&message, &mut bytes) {
-                Err(error) => Some(format!("it cannot be encoded: {error}")),
-                Ok(()) => {
-                    let size = REQUEST_OVERHEAD_BYTES + MESSAGE_OVERHEAD_BYTES + bytes.len() - start;
-                    (limit < size).then(|| {
-                        format!(
-                            "it makes a request of {size} bytes and message_bytes_max is {limit}; raise it on both \
-                             sides"
-                        )
-                    })
+            match sized::<C, K>(&message, limit) {
+                Ok((message, bytes)) => {
+                    if limit < batch_bytes + bytes && !batch.is_empty() {
+                        self.ready.push_back(request(std::mem::take(&mut batch)));
+                        batch_bytes = REQUEST_OVERHEAD_BYTES;
+                    }
+                    batch_bytes += bytes;
+                    batch.push(message);
                 }
-            };
-            match unsendable {
-                None => parts.push(start..bytes.len()),
-                Some(reason) => {
-                    bytes.truncate(start);
+                Err(reason) => {
                     self.link().queue.count_dropped(1);
                     let text = format!("a message to node {} was dropped: {reason}", self.peer.id);
                     self.link().failed(PeerErrorKind::Unsendable, text);
                 }
             }
         }
-        (bytes.into(), parts)
+        if !batch.is_empty() {
+            self.ready.push_back(request(batch));
+        }
     }
 }
 
-fn request(messages: Vec<Bytes>) -> MessagesRequest {
+/// A message as it travels, and how many bytes of a request it takes. Or why it cannot.
+fn sized<C: TypeConfig, K: EntryCodec<C>>(
+    message: &Message<C>,
+    limit: usize,
+) -> Result<(RaftMessage, usize), String> {
+    let message =
+        RaftMessage::new::<C, K>(message).map_err(|error| format!("it cannot be encoded: {error}"))?;
+    let bytes = MESSAGE_OVERHEAD_BYTES + message.encoded_len();
+    let size = REQUEST_OVERHEAD_BYTES + bytes;
+    if limit < size {
+        return Err(format!(
+            "it makes a request of {size} bytes and message_bytes_max is {limit}; raise it on both sides"
+        ));
+    }
+    Ok((message, bytes))
+}
+
+fn request(messages: Vec<RaftMessage>) -> MessagesRequest {
     MessagesRequest { kind: Some(Kind::Batch(proto::Batch { messages })) }
 }
 
-impl<C: TypeConfig, K: Codec<C>> Stream for Frames<C, K> {
+impl<C: TypeConfig, K: EntryCodec<C>> Stream for Frames<C, K> {
     type Item = MessagesRequest;
 
     fn poll_next(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Option<MessagesRequest>> {
@@ -148,7 +139,7 @@ impl<C: TypeConfig, K: Codec<C>> Stream for Frames<C, K> {
             }
             let portion = PORTION_BYTES.min(limit as u64);
             match ready!(self.link().queue.poll_take(self.call, portion, context)) {
-                Some((messages, size)) => self.pack(messages, size, limit),
+                Some(messages) => self.pack(messages, limit),
                 None => return Poll::Ready(None),
             }
         }
@@ -159,7 +150,6 @@ impl<C: TypeConfig, K: Codec<C>> Stream for Frames<C, K> {
 mod tests {
     use futures::executor::block_on_stream;
     use openconsensus::{Body, Entry, LogId, Payload};
-    use prost::Message as _;
 
     use super::*;
     use crate::config::GrpcConfig;
@@ -211,7 +201,7 @@ mod tests {
             assert!(request.encoded_len() <= limit, "{} bytes in a request", request.encoded_len());
             let Some(Kind::Batch(batch)) = request.kind else { panic!("only the first request is no batch") };
             for message in batch.messages {
-                let message: Message<Vague> = PostcardCodec::decode_message(message).unwrap();
+                let message: Message<Vague> = message.into_message::<_, PostcardCodec>().unwrap();
                 let Body::Append { prev, .. } = message.body else { panic!("only appends were sent") };
                 received.push(prev.index);
             }

@@ -3,16 +3,15 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openconsensus::{CodecError, TypeConfig};
+use openconsensus::{CodecError, EntryCodec, TypeConfig};
 use tonic::Status;
 
-use crate::codec::Codec;
 use crate::config::GrpcConfig;
 use crate::endpoint;
 use crate::proto;
 
 /// The version of the protocol that this crate speaks. See `proto/openconsensus/v1/raft.proto`.
-pub const WIRE_VERSION: u32 = 1;
+pub const WIRE_VERSION: u32 = 2;
 
 /// This node, as it presents itself to its peers.
 #[derive(Debug)]
@@ -32,7 +31,7 @@ pub(crate) struct Introduced<C: TypeConfig> {
 }
 
 impl<C: TypeConfig> Local<C> {
-    pub(crate) fn new<K: Codec<C>>(
+    pub(crate) fn new<K: EntryCodec<C>>(
         config: GrpcConfig,
         id: C::NodeId,
         address: String,
@@ -56,7 +55,10 @@ impl<C: TypeConfig> Local<C> {
     }
 
     /// Checks what a peer says first. A refusal names what the peer said and what this node expected.
-    pub(crate) fn check<K: Codec<C>>(&self, hello: Option<proto::Hello>) -> Result<Introduced<C>, Status> {
+    pub(crate) fn check<K: EntryCodec<C>>(
+        &self,
+        hello: Option<proto::Hello>,
+    ) -> Result<Introduced<C>, Status> {
         let Some(hello) = hello else {
             return Err(Status::invalid_argument("the first request of a call must carry a Hello"));
         };
@@ -110,7 +112,7 @@ impl<C: TypeConfig> Local<C> {
         }
         if hello.codec != self.codec {
             return Err(format!(
-                "it encodes messages as {:?}, this node as {:?}; run the same release of the application",
+                "it encodes commands as {:?}, this node as {:?}; run the same release of the application",
                 hello.codec, self.codec
             ));
         }
@@ -141,10 +143,10 @@ mod tests {
     fn a_hello_that_does_not_fit_is_refused_with_both_values() {
         type Spoil = fn(&mut proto::Hello);
         let wrong: [(Spoil, [&str; 2]); 5] = [
-            (|hello| hello.wire_version = 7, ["wire version 7", "wire version 1"]),
+            (|hello| hello.wire_version = 7, ["wire version 7", "wire version 2"]),
             (|hello| hello.cluster = "bills".into(), ["cluster \"bills\"", "cluster \"orders\""]),
             (|hello| hello.recipient_id = "3".into(), ["reach node 3", "this is node 2"]),
-            (|hello| hello.codec = "other".into(), ["\"other\"", "\"postcard/2\""]),
+            (|hello| hello.codec = "other".into(), ["\"other\"", "\"postcard/1\""]),
             (|hello| hello.sender_id = "2".into(), ["node 2", "share an id"]),
         ];
         for (spoil, names) in wrong {

@@ -4,13 +4,12 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::Duration;
 
-use openconsensus::TypeConfig;
+use openconsensus::{EntryCodec, TypeConfig};
 use tokio::sync::{oneshot, watch};
 use tokio::time::{Instant, timeout};
 use tonic::{Code, Status, Streaming};
 
 use crate::backoff::Backoff;
-use crate::codec::Codec;
 use crate::endpoint::{Chain, connect};
 use crate::frames::Frames;
 use crate::hello::Local;
@@ -37,7 +36,7 @@ enum End {
     Failed(PeerErrorKind, String),
 }
 
-impl<C: TypeConfig, K: Codec<C>> LaneTask<C, K> {
+impl<C: TypeConfig, K: EntryCodec<C>> LaneTask<C, K> {
     pub(crate) async fn run(self) {
         let mut network = self.network.clone();
         tokio::select! {

@@ -70,6 +70,7 @@ mod endpoint;
 mod frames;
 mod hello;
 mod lane;
+mod message;
 mod network;
 mod peer;
 pub mod proto;
@@ -83,7 +84,6 @@ mod snapshot_send;
 #[cfg(test)]
 mod testing;
 
-pub use codec::Codec;
 pub use config::GrpcConfig;
 pub use endpoint::{AddressError, Endpoint};
 pub use hello::WIRE_VERSION;
@@ -93,4 +93,4 @@ pub use receiver::Receiver;
 pub use server::{BindError, GrpcServer, Serving};
 pub use service::GrpcService;
 
-pub use openconsensus::{CodecError, PostcardCodec};
+pub use openconsensus::{CodecError, EntryCodec, PostcardCodec};

@@ -7,13 +7,12 @@ use std::marker::PhantomData;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use openconsensus::{
-    CodecError, ConfigError, InstallSnapshot, InstallSnapshotResponse, Message, NetworkError, PostcardCodec,
-    RaftNetwork, SnapshotStream, TypeConfig,
+    CodecError, ConfigError, EntryCodec, InstallSnapshot, InstallSnapshotResponse, Message, NetworkError,
+    PostcardCodec, RaftNetwork, SnapshotStream, TypeConfig,
 };
 use tokio::runtime::Handle;
 use tokio::sync::watch;
 
-use crate::codec::Codec;
 use crate::config::GrpcConfig;
 use crate::endpoint::{self, AddressError, Endpoint};
 use crate::hello::{Introduced, Local};
@@ -66,7 +65,7 @@ pub enum NewNetworkError {
     NoRuntime,
 }
 
-impl<C: TypeConfig, K: Codec<C>> GrpcNetwork<C, K> {
+impl<C: TypeConfig, K: EntryCodec<C>> GrpcNetwork<C, K> {
     /// The network of node `id`. `address` is where its peers reach it, as `host:port`: a node that does not find this
     /// one in its membership answers there.
     ///
@@ -160,7 +159,7 @@ impl<C, K> RaftNetwork<C> for GrpcNetwork<C, K>
 where
     C: TypeConfig,
     C::Node: Endpoint,
-    K: Codec<C>,
+    K: EntryCodec<C>,
 {
     fn send(&self, peer: C::NodeId, node: Option<&C::Node>, messages: Vec<Message<C>>) {
         let peer = self.shared.peer(&mut self.shared.peers(), peer);

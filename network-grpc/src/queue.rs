@@ -91,14 +91,13 @@ impl<C: TypeConfig> Queue<C> {
         }
     }
 
-    /// Takes messages from the front, at least one and else not more than `bytes_max`; with their number of bytes.
-    /// `None` when `call` is over.
+    /// Takes messages from the front, at least one and else not more than `bytes_max`. `None` when `call` is over.
     pub(crate) fn poll_take(
         &self,
         call: u64,
         bytes_max: u64,
         context: &mut Context<'_>,
-    ) -> Poll<Option<(Vec<Message<C>>, u64)>> {
+    ) -> Poll<Option<Vec<Message<C>>>> {
         let mut state = self.state();
         if state.call != call {
             return Poll::Ready(None);
@@ -115,7 +114,7 @@ impl<C: TypeConfig> Queue<C> {
             bytes += size;
             taken.push(message);
         }
-        Poll::Ready(Some((taken, bytes)))
+        Poll::Ready(Some(taken))
     }
 
     /// Resolves when there is something to take.
@@ -196,7 +195,7 @@ mod tests {
 
     fn take(queue: &Queue<Text>, call: u64, bytes_max: u64) -> Poll<Option<Vec<u64>>> {
         let taken = queue.poll_take(call, bytes_max, &mut Context::from_waker(&noop_waker()));
-        taken.map(|taken| taken.map(|(messages, _)| rounds(messages)))
+        taken.map(|taken| taken.map(rounds))
     }
 
     #[test]

@@ -6,14 +6,13 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::{Stream, stream};
-use openconsensus::TypeConfig;
+use openconsensus::{EntryCodec, TypeConfig};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use crate::codec::Codec;
 use crate::endpoint::Chain;
 use crate::service::GrpcService;
 
@@ -44,6 +43,10 @@ pub enum BindError {
     },
 }
 
+/// The largest HTTP/2 frame that is accepted. A large request takes a system call or two for each frame on both sides:
+/// with 16 KiB, which is what HTTP/2 begins with, a quarter more processor time than with these.
+const FRAME_BYTES_MAX: u32 = 256 << 10;
+
 impl GrpcServer {
     /// Takes a port. `address` is `host:port`; port 0 takes a free one, which [`local_addr`](Self::local_addr) tells.
     ///
@@ -67,7 +70,7 @@ impl GrpcServer {
     }
 
     /// Serves `service`, and beside it the services in `extra_routes`, in a task on the current tokio runtime.
-    pub fn serve<C: TypeConfig, K: Codec<C>>(
+    pub fn serve<C: TypeConfig, K: EntryCodec<C>>(
         self,
         service: GrpcService<C, K>,
         extra_routes: Option<Routes>,
@@ -80,6 +83,7 @@ impl GrpcServer {
             .initial_stream_window_size(window)
             // The application's own calls may share a connection: one that nobody reads must not stop the others.
             .initial_connection_window_size(window.saturating_mul(2))
+            .max_frame_size(FRAME_BYTES_MAX)
             .http2_keepalive_interval(Some(config.keepalive_interval()))
             .http2_keepalive_timeout(Some(config.keepalive_timeout()))
             .add_routes(routes);

@@ -2,19 +2,19 @@
 
 use std::fmt;
 use std::marker::PhantomData;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use async_trait::async_trait;
 use futures::{Stream, StreamExt, future, stream};
-use openconsensus::{InstallSnapshot, Message, PostcardCodec, TypeConfig};
+use openconsensus::{EntryCodec, InstallSnapshot, Message, PostcardCodec, TypeConfig};
+use prost::Message as _;
 use tokio::sync::watch;
 use tokio::time::timeout;
 use tonic::{Request, Response, Status, Streaming};
 
 use crate::calls::{Call, Calls};
-use crate::codec::Codec;
 use crate::config::GrpcConfig;
 use crate::door;
 use crate::lane::describe;
@@ -23,7 +23,7 @@ use crate::peer::{Lane, Peer};
 use crate::proto::raft_server::{Raft, RaftServer};
 use crate::proto::{
     Batch, Hello, InstallSnapshotRequest, InstallSnapshotResponse, MessagesRequest, MessagesResponse,
-    Welcome, install_snapshot_request, messages_request,
+    RaftMessage, Welcome, install_snapshot_request, messages_request,
 };
 use crate::receiver::Receiver;
 use crate::snapshot_receive::Incoming;
@@ -46,7 +46,7 @@ struct Inner<C: TypeConfig> {
     closing: watch::Sender<bool>,
 }
 
-impl<C: TypeConfig, K: Codec<C>> GrpcService<C, K> {
+impl<C: TypeConfig, K: EntryCodec<C>> GrpcService<C, K> {
     pub(crate) fn new(shared: Arc<Shared<C>>, receiver: Arc<dyn Receiver<C>>) -> Self {
         let inner = Inner {
             shared,
@@ -104,7 +104,7 @@ impl<C: TypeConfig> Inner<C> {
     }
 
     /// Checks who speaks, and remembers where to answer.
-    fn welcome<K: Codec<C>>(&self, hello: Option<Hello>) -> Result<Arc<Peer<C>>, Status> {
+    fn welcome<K: EntryCodec<C>>(&self, hello: Option<Hello>) -> Result<Arc<Peer<C>>, Status> {
         let refused = |status: Status| {
             tracing::debug!("call refused: {}", status.message());
             status
@@ -132,18 +132,21 @@ impl<C: TypeConfig> Inner<C> {
     }
 
     /// Hands on what arrives, in order, until the sender ends the call or something is wrong with it.
-    async fn listen<K: Codec<C>>(
+    async fn listen<K: EntryCodec<C>>(
         &self,
         mut call: Call<C::NodeId>,
         peer: &Peer<C>,
         requests: &mut Streaming<MessagesRequest>,
     ) -> Result<(), Status> {
         self.unless_closed(call.turn()).await?;
+        // Made once: they are looked at before every request.
+        let mut closed = pin!(self.closed());
+        let mut replaced = pin!(call.replaced());
         loop {
             let request = tokio::select! {
                 biased;
-                () = self.closed() => return Err(self.shutting_down()),
-                () = call.replaced() => return Err(Status::aborted("a later call of the same lane replaces this one")),
+                () = &mut closed => return Err(self.shutting_down()),
+                () = &mut replaced => return Err(Status::aborted("a later call of the same lane replaces this one")),
                 request = requests.message() => request.map_err(|status| self.explain(&status))?,
             };
             let Some(request) = request else { return Ok(()) };
@@ -151,7 +154,12 @@ impl<C: TypeConfig> Inner<C> {
                 .map_err(|reason| Status::invalid_argument(format!("from node {}: {reason}", peer.id)))?;
             peer.heard();
             let receiver = self.receiver()?;
-            self.unless_closed(receiver.receive(peer.id, messages)).await?.map_err(|fatal| {
+            let received = tokio::select! {
+                biased;
+                () = &mut closed => return Err(self.shutting_down()),
+                received = receiver.receive(peer.id, messages) => received,
+            };
+            received.map_err(|fatal| {
                 Status::unavailable(format!("node {} has stopped: {fatal}", self.shared.local.id))
             })?;
         }
@@ -167,13 +175,16 @@ impl<C: TypeConfig> Inner<C> {
 }
 
 /// The messages of a request, or what is wrong with it.
-fn decode<C: TypeConfig, K: Codec<C>>(request: MessagesRequest) -> Result<Vec<Message<C>>, String> {
+fn decode<C: TypeConfig, K: EntryCodec<C>>(request: MessagesRequest) -> Result<Vec<Message<C>>, String> {
     let Some(messages_request::Kind::Batch(Batch { messages })) = request.kind else {
         return Err("after the first request only batches may follow".into());
     };
-    let decode = |bytes| {
-        let message =
-            K::decode_message(bytes).map_err(|error| format!("a message cannot be decoded: {error}"))?;
+    let bytes: usize = messages.iter().map(RaftMessage::encoded_len).sum();
+    let decode = |mut message: RaftMessage| {
+        message.detach_entries(bytes);
+        let message = message
+            .into_message::<C, K>()
+            .map_err(|error| format!("a message cannot be decoded: {error}"))?;
         door::check_message(&message)?;
         Ok(message)
     };
@@ -181,7 +192,7 @@ fn decode<C: TypeConfig, K: Codec<C>>(request: MessagesRequest) -> Result<Vec<Me
 }
 
 #[async_trait]
-impl<C: TypeConfig, K: Codec<C>> Raft for GrpcService<C, K> {
+impl<C: TypeConfig, K: EntryCodec<C>> Raft for GrpcService<C, K> {
     type MessagesStream = Pin<Box<dyn Stream<Item = Result<MessagesResponse, Status>> + Send>>;
 
     async fn messages(
@@ -226,7 +237,11 @@ impl<C: TypeConfig, K: Codec<C>> Raft for GrpcService<C, K> {
             return Err(Status::invalid_argument("the first request of a call must introduce its sender"));
         };
         let peer = inner.welcome::<K>(start.hello)?;
-        let request: InstallSnapshot<C> = K::decode_install_snapshot(start.request)
+        let meta = start
+            .meta
+            .ok_or_else(|| Status::invalid_argument("the first request must say what the snapshot covers"))?;
+        let request: InstallSnapshot<C> = meta
+            .into_request::<C, K>()
             .map_err(|error| Status::invalid_argument(format!("the request cannot be decoded: {error}")))?;
         if request.leader != peer.id {
             return Err(Status::invalid_argument(format!(

@@ -5,11 +5,10 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use openconsensus::{
-    AnyError, InstallSnapshot, InstallSnapshotResponse, NetworkError, SnapshotStream, TypeConfig,
+    AnyError, EntryCodec, InstallSnapshot, InstallSnapshotResponse, NetworkError, SnapshotStream, TypeConfig,
 };
 use tonic::{Code, Status};
 
-use crate::codec::Codec;
 use crate::endpoint::connect;
 use crate::hello::Local;
 use crate::lane::describe;
@@ -28,14 +27,13 @@ pub(crate) struct SnapshotTransfer<C: TypeConfig> {
 
 impl<C: TypeConfig> SnapshotTransfer<C> {
     /// Resolves when the peer has answered. Dropping it resets the call, and the peer sees the transfer break off.
-    pub(crate) async fn run<K: Codec<C>>(self) -> Result<InstallSnapshotResponse, NetworkError> {
+    pub(crate) async fn run<K: EntryCodec<C>>(self) -> Result<InstallSnapshotResponse, NetworkError> {
         let Self { local, peer, address, request, data } = self;
         let describe_to = |reason: String| AnyError::error(format!("node {peer} at {address}: {reason}"));
-        let mut encoded = Vec::new();
-        K::encode_install_snapshot(&request, &mut encoded).map_err(|error| {
+        let meta = proto::SnapshotMeta::new::<C, K>(&request).map_err(|error| {
             NetworkError::Aborted(describe_to(format!("the request cannot be encoded: {error}")))
         })?;
-        let start = proto::SnapshotStart { hello: Some(local.hello(peer)), request: encoded.into() };
+        let start = proto::SnapshotStart { hello: Some(local.hello(peer)), meta: Some(meta) };
 
         let channel = connect(&local.config, &address)
             .await
@@ -69,7 +67,7 @@ fn error(status: &Status, reason: AnyError) -> NetworkError {
 
 /// Where the sender of the requests stands.
 enum Step {
-    Start(proto::SnapshotStart),
+    Start(Box<proto::SnapshotStart>),
     Data,
     /// What is left of a chunk that was too large for one request.
     Rest(Bytes),
@@ -93,7 +91,8 @@ fn requests(
     failure: Arc<OnceLock<String>>,
 ) -> impl Stream<Item = InstallSnapshotRequest> + Send + 'static {
     let checksum = crc32fast::Hasher::new();
-    let sending = Sending { step: Step::Start(start), data, chunk_bytes_max, bytes: 0, checksum, failure };
+    let sending =
+        Sending { step: Step::Start(Box::new(start)), data, chunk_bytes_max, bytes: 0, checksum, failure };
     stream::unfold(sending, |mut sending| async move {
         let kind = sending.next().await?;
         Some((InstallSnapshotRequest { kind: Some(kind) }, sending))
@@ -103,7 +102,7 @@ fn requests(
 impl Sending {
     async fn next(&mut self) -> Option<Kind> {
         match std::mem::replace(&mut self.step, Step::Data) {
-            Step::Start(start) => return Some(Kind::Start(start)),
+            Step::Start(start) => return Some(Kind::Start(*start)),
             Step::Rest(chunk) => return Some(self.chunk(chunk)),
             Step::Data => {}
             Step::Over => {

@@ -8,11 +8,11 @@ use common::*;
 use futures::{StreamExt, stream};
 use openconsensus_network_grpc::proto::raft_client::RaftClient;
 use openconsensus_network_grpc::proto::{
-    Batch, Hello, InstallSnapshotRequest, Lane, MessagesRequest, MessagesStart, SnapshotEnd, SnapshotStart,
-    install_snapshot_request, messages_request,
+    Append, Batch, Hello, InstallSnapshotRequest, Lane, MessagesRequest, MessagesStart, RaftMessage,
+    SnapshotEnd, SnapshotMeta, SnapshotStart, install_snapshot_request, messages_request, raft_message,
 };
 use openconsensus_network_grpc::{
-    BindError, Codec, GrpcConfig, GrpcNetwork, GrpcServer, NewNetworkError, PeerErrorKind, PostcardCodec,
+    BindError, EntryCodec, GrpcConfig, GrpcNetwork, GrpcServer, NewNetworkError, PeerErrorKind, PostcardCodec,
 };
 use prost::Message as _;
 use tonic::transport::Channel;
@@ -21,11 +21,11 @@ use tonic::{Code, Status};
 /// What node 1 says first to node 2.
 fn hello() -> Hello {
     let mut sender = Vec::new();
-    <PostcardCodec as Codec<Blob>>::encode_node_id(&1, &mut sender).unwrap();
+    <PostcardCodec as EntryCodec<Blob>>::encode_node_id(&1, &mut sender).unwrap();
     Hello {
-        wire_version: 1,
+        wire_version: 2,
         cluster: "test".into(),
-        codec: <PostcardCodec as Codec<Blob>>::NAME.into(),
+        codec: <PostcardCodec as EntryCodec<Blob>>::NAME.into(),
         sender_id: "1".into(),
         recipient_id: "2".into(),
         sender: sender.into(),
@@ -38,7 +38,7 @@ fn start(hello: Hello) -> MessagesRequest {
     MessagesRequest { kind: Some(messages_request::Kind::Start(start)) }
 }
 
-fn batch(messages: Vec<Bytes>) -> MessagesRequest {
+fn batch(messages: Vec<RaftMessage>) -> MessagesRequest {
     MessagesRequest { kind: Some(messages_request::Kind::Batch(Batch { messages })) }
 }
 
@@ -60,16 +60,20 @@ async fn end_of_snapshot(node: &Node, kinds: Vec<install_snapshot_request::Kind>
 }
 
 fn snapshot_start(leader: u64) -> install_snapshot_request::Kind {
-    let mut request = Vec::new();
-    PostcardCodec::encode_install_snapshot(&install_snapshot(leader, None), &mut request).unwrap();
-    let start = SnapshotStart { hello: Some(hello()), request: request.into() };
+    let meta = SnapshotMeta::new::<_, PostcardCodec>(&install_snapshot(leader, None)).unwrap();
+    let start = SnapshotStart { hello: Some(hello()), meta: Some(meta) };
     install_snapshot_request::Kind::Start(start)
 }
 
-fn encoded(message: &openconsensus::Message<Blob>) -> Bytes {
-    let mut bytes = Vec::new();
-    PostcardCodec::encode_message(message, &mut bytes).unwrap();
-    bytes.into()
+fn encoded(message: &openconsensus::Message<Blob>) -> RaftMessage {
+    RaftMessage::new::<_, PostcardCodec>(message).unwrap()
+}
+
+/// An append whose entries are these bytes.
+fn records(bytes: &[u8]) -> RaftMessage {
+    let entries = vec![Bytes::copy_from_slice(bytes)];
+    let append = Append { entries, ..Append::default() };
+    RaftMessage { term: 1, body: Some(raft_message::Body::Append(append)) }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -77,10 +81,10 @@ async fn a_caller_that_does_not_fit_is_refused_with_both_values() {
     let node = Node::start(2).await;
     type Spoil = fn(&mut Hello);
     let wrong: [(Spoil, [&str; 2]); 4] = [
-        (|hello| hello.wire_version = 9, ["wire version 9", "wire version 1"]),
+        (|hello| hello.wire_version = 9, ["wire version 9", "wire version 2"]),
         (|hello| hello.cluster = "other".into(), ["\"other\"", "\"test\""]),
         (|hello| hello.recipient_id = "3".into(), ["reach node 3", "this is node 2"]),
-        (|hello| hello.codec = "json".into(), ["\"json\"", "\"postcard/2\""]),
+        (|hello| hello.codec = "json".into(), ["\"json\"", "\"postcard/1\""]),
     ];
     for (spoil, names) in wrong {
         let mut hello = hello();
@@ -120,14 +124,14 @@ async fn what_no_node_would_say_ends_the_call() {
     let node = Node::start(2).await;
     let mut out_of_row = append(7, 10);
     if let openconsensus::Body::Append { prev, .. } = &mut out_of_row.body {
-        prev.index = 3;
+        prev.term = out_of_row.term + 1;
     }
     for (requests, text) in [
         (vec![batch(vec![])], "must introduce its sender"),
         (vec![MessagesRequest { kind: None }], "must introduce its sender"),
         (vec![start(hello()), start(hello())], "only batches may follow"),
-        (vec![start(hello()), batch(vec![Bytes::from_static(b"\xff\xff\xff")])], "cannot be decoded"),
-        (vec![start(hello()), batch(vec![encoded(&out_of_row)])], "cannot follow"),
+        (vec![start(hello()), batch(vec![records(b"\xff\xff\xff")])], "cannot be decoded"),
+        (vec![start(hello()), batch(vec![encoded(&out_of_row)])], "of a later term"),
     ] {
         let status = end_of_call(&node, requests).await.unwrap_err();
         assert_eq!(status.code(), Code::InvalidArgument);
@@ -150,20 +154,23 @@ async fn an_oversize_request_is_refused_with_the_limit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn garbage_in_valid_frames_never_panics_and_the_node_goes_on() {
     let node = Node::start(2).await;
-    let valid: Vec<Bytes> = (1..=3).map(|index| encoded(&append(index, 40))).collect();
+    let valid: Vec<RaftMessage> = (1..=3).map(|index| encoded(&append(index, 40))).collect();
     let mut rng = fastrand::Rng::with_seed(0xbad);
     let mut refused = 0;
     for _ in 0..300 {
-        let mut messages: Vec<Vec<u8>> = valid.iter().map(|bytes| bytes.to_vec()).collect();
-        let message = &mut messages[rng.usize(0..3)];
+        let mut messages = valid.clone();
+        let Some(raft_message::Body::Append(append)) = &mut messages[rng.usize(0..3)].body else {
+            panic!("only appends are sent")
+        };
+        let mut bytes = append.entries[0].to_vec();
         for _ in 0..rng.usize(1..5) {
-            let place = rng.usize(0..message.len());
-            message[place] = if rng.bool() { 0xff } else { rng.u8(..) };
+            let place = rng.usize(0..bytes.len());
+            bytes[place] = if rng.bool() { 0xff } else { rng.u8(..) };
         }
         if rng.u8(..) < 50 {
-            message.truncate(rng.usize(0..message.len()));
+            bytes.truncate(rng.usize(1..bytes.len()));
         }
-        let messages = messages.into_iter().map(Bytes::from).collect();
+        append.entries[0] = bytes.into();
         match end_of_call(&node, vec![start(hello()), batch(messages)]).await {
             Ok(()) => {}
             Err(status) => {
