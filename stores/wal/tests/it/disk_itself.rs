@@ -86,17 +86,10 @@ fn a_name_is_durable_with_its_folder_only() {
     assert_eq!(names(Survival::Nothing), ["a"]);
     assert_eq!(names(Survival::Everything), ["c"]);
     let all: BTreeSet<_> = (0..8).map(|bits| names(Survival::Combination(bits))).collect();
-    let expected: BTreeSet<_> = [
-        vec!["a"],
-        vec!["a", "b"],
-        vec!["a", "c"],
-        vec![],
-        vec!["b"],
-        vec!["c"],
-    ]
-    .into_iter()
-    .map(|names| names.into_iter().map(String::from).collect::<Vec<_>>())
-    .collect();
+    let expected: BTreeSet<_> = [vec!["a"], vec!["a", "b"], vec!["a", "c"], vec![], vec!["b"], vec!["c"]]
+        .into_iter()
+        .map(|names| names.into_iter().map(String::from).collect::<Vec<_>>())
+        .collect();
     assert_eq!(all, expected);
     assert_eq!(point.survive(Survival::Everything).bytes("c"), [7; 10]);
     disk.sync_folder().unwrap();

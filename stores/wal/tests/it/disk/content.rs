@@ -64,7 +64,7 @@ impl Content {
         if before == len {
             return;
         }
-        Arc::make_mut(&mut self.now).resize(len, 0);
+        resize(Arc::make_mut(&mut self.now), len);
         self.lengths.push((time, len));
         self.is_length_dirty = true;
         if len < before {
@@ -88,7 +88,7 @@ impl Content {
         let durable = Arc::make_mut(&mut self.durable);
         // A length that an earlier sync failed to make durable is needed by what is written behind it.
         let needed = self.dirty.last().map_or(0, |last| ((last + 1) * SECTOR).min(self.now.len()));
-        durable.resize(len.max(needed), 0);
+        resize(durable, len.max(needed));
         for sector in std::mem::take(&mut self.dirty) {
             let range = range_of(sector, durable.len().min(self.now.len()));
             durable[range.clone()].copy_from_slice(&self.now[range]);
@@ -111,7 +111,7 @@ impl Content {
         let mut bytes = (*self.durable).clone();
         let len = choice.version(None, &self.lengths.iter().map(|(time, _)| *time).collect::<Vec<_>>());
         let len = len.map_or(bytes.len(), |number| self.lengths[number].1);
-        bytes.resize(len, 0);
+        resize(&mut bytes, len);
         for (sector, versions) in &self.uncertain {
             let times: Vec<_> = versions.iter().map(|version| version.time).collect();
             if let Some(number) = choice.version(Some(*sector), &times) {
@@ -128,6 +128,13 @@ impl Content {
     pub(super) fn choices(&self) -> usize {
         self.uncertain.len() + usize::from(!self.lengths.is_empty())
     }
+}
+
+/// As `Vec::resize` with zeros, but fast without optimization.
+fn resize(bytes: &mut Vec<u8>, len: usize) {
+    let more = len.saturating_sub(bytes.len());
+    bytes.truncate(len);
+    bytes.extend_from_slice(&vec![0; more]);
 }
 
 /// Where a sector is in a file of `len` bytes; empty behind its end.

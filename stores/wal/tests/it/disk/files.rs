@@ -146,7 +146,14 @@ impl State {
             files.insert(*number, Arc::new(content.crashed(choice)));
         }
         files.retain(|number, _| names.values().any(|file| file == number));
-        Self { files, durable_names: names.clone(), names, changes: Vec::new(), next_file: self.next_file, uniques: self.uniques }
+        Self {
+            files,
+            durable_names: names.clone(),
+            names,
+            changes: Vec::new(),
+            next_file: self.next_file,
+            uniques: self.uniques,
+        }
     }
 }
 
@@ -284,13 +291,6 @@ impl SimDisk {
         Self::of(state)
     }
 
-    /// A disk with what is in the files now, all durable, after `change`.
-    pub(crate) fn changed(&self, change: impl FnOnce(&mut BTreeMap<String, Vec<u8>>)) -> Self {
-        let mut files = self.all_bytes();
-        change(&mut files);
-        Self::with(files)
-    }
-
     fn lock_state(&self) -> MutexGuard<'_, Inner> {
         self.machine.inner.lock().unwrap()
     }
@@ -420,7 +420,8 @@ impl DiskFile for SimFile {
     }
 
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
-        let data: &[u8] = &parts.iter().flat_map(|part| part.iter().copied()).collect::<Vec<u8>>();
+        let data: Vec<&[u8]> = parts.iter().map(|part| &part[..]).collect();
+        let data = data.concat();
         let offset = usize::try_from(offset).unwrap();
         let mut inner = self.lock_state();
         let (time, fault) = inner.begin(Operation::Write);
@@ -441,7 +442,7 @@ impl DiskFile for SimFile {
                 Err(full())
             }
             Some(Fault::Lies) | None => {
-                inner.state.file(file).write(time, offset, data);
+                inner.state.file(file).write(time, offset, &data);
                 Ok(())
             }
         };

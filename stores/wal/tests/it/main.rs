@@ -1,0 +1,11 @@
+//! Tests of the write-ahead log through its public interface, most of them on a simulated disk.
+
+mod crash;
+mod damage;
+mod disk;
+mod disk_itself;
+mod explore;
+mod faults;
+mod helpers;
+mod model;
+mod workload;
