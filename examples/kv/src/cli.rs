@@ -13,7 +13,7 @@ use crate::commands::{
     ScanArgs, SnapshotArgs, TransferArgs,
 };
 use crate::outcome::{Exit, Failure, Result};
-use crate::{bench, commands, demo, export, import, serve, status};
+use crate::{bench, commands, demo, export, import, log, serve, status};
 
 const EXIT_CODES: &str = "\
 Exit codes:
@@ -72,6 +72,8 @@ enum Command {
     Heartbeats(PauseArgs),
     /// Let a node forget who leads, so that it may vote for another at once: when the leader is known to be gone
     ForgetLeader(ForgetLeaderArgs),
+    /// Look at the log of a node that does not run: for operators, after a crash or before a repair
+    Log(log::LogArgs),
     /// Measure throughput and latency
     Bench(bench::BenchArgs),
     /// Show that a cluster loses nothing: kill its leader again and again under load, and check
@@ -173,6 +175,7 @@ async fn run(command: Command) -> Result<ExitCode> {
         Command::Elections(args) => commands::elections(args).await,
         Command::Heartbeats(args) => commands::heartbeats(args).await,
         Command::ForgetLeader(args) => commands::forget_leader(args).await,
+        Command::Log(args) => log::log(args),
         Command::Bench(args) => bench::run(args).await,
         Command::Demo(args) => demo::run(args).await,
         Command::Completions { shell } => {

@@ -11,6 +11,7 @@ pub mod demo;
 pub mod export;
 pub mod format;
 pub mod import;
+pub mod log;
 pub mod outcome;
 pub mod process;
 pub mod proto;

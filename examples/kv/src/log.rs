@@ -1,21 +1,23 @@
 //! `kv log`: looks at the log of a node that does not run, without changing anything.
 
+mod read_only;
+
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
+use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use clap::{Args, Subcommand};
 use openconsensus::{EntryCodec, LogId, PostcardCodec};
 use openconsensus_memstore::kv::Kv;
-use openconsensus_wal::OpenError;
-use openconsensus_wal::inspect::{
-    FrameContent, FrameInfo, GroupInfo, Inspection, SegmentInfo, SegmentUse, inspect,
-};
+use openconsensus_wal::inspect::{Content, Frame, GroupContent, Item, Verified, verify, walk};
+use openconsensus_wal::{OpenError, SegmentHeader};
 use serde_json::{Value, json};
 
 use crate::outcome::{Exit, Failure, Result, unless_closed};
 use crate::serve::LogStore;
+use read_only::ReadOnly;
 
 /// `kv log`.
 #[derive(Clone, Debug, Args)]
@@ -59,15 +61,18 @@ struct Place {
 /// There is none, it is in use, it is damaged, or it cannot be read.
 pub fn log(args: LogArgs) -> Result<Exit> {
     match args.command {
-        LogCommand::Inspect { place, frames } => show(&place, frames),
-        LogCommand::Verify { place } => verify(&place),
+        LogCommand::Inspect { place, frames } => inspect(&place, frames),
+        LogCommand::Verify { place } => check(&place),
     }
 }
 
 /// The folder of the log that belongs to what was named.
 fn find(folder: &Path) -> Result<PathBuf> {
     if !folder.is_dir() {
-        return Err(Failure::refused(format!("{} is no folder: give the data folder of a node", folder.display())));
+        return Err(Failure::refused(format!(
+            "{} is no folder: give the data folder of a node",
+            folder.display()
+        )));
     }
     match LogStore::of(folder)? {
         Some(LogStore::Wal) => Ok(LogStore::Wal.path(folder)),
@@ -81,226 +86,273 @@ fn find(folder: &Path) -> Result<PathBuf> {
     }
 }
 
-fn look(folder: &Path, on_frame: impl FnMut(FrameInfo)) -> Result<Inspection> {
-    inspect(folder, on_frame).map_err(|error| match error {
-        OpenError::Locked { .. } => Failure::refused(format!(
-            "{} is in use: stop the node first; a log that is being written cannot be looked at",
-            folder.display()
-        )),
-        OpenError::Foreign { .. } => Failure::refused(format!(
+/// What is in the log, or why it cannot be opened.
+type Verdict = std::result::Result<Verified, String>;
+
+fn look(folder: &Path) -> Result<Verdict> {
+    match verify(&ReadOnly::new(folder)) {
+        Ok(Some(verified)) => Ok(Ok(verified)),
+        Ok(None) => Err(Failure::refused(format!(
             "there is no log in {}: give the data folder of a node, or the folder of its log",
             folder.display()
-        )),
-        error => Failure::negative(error),
+        ))),
+        Err(OpenError::Locked { .. }) => Err(Failure::refused(format!(
+            "{} is in use: stop the node first; a log that is being written cannot be looked at",
+            folder.display()
+        ))),
+        Err(error @ OpenError::Io { .. }) => Err(Failure::negative(error)),
+        Err(error) => Ok(Err(error.to_string())),
+    }
+}
+
+/// What can be read of one file of the log, be it whole or not.
+#[derive(Default)]
+struct Segment {
+    file: PathBuf,
+    header: Option<SegmentHeader>,
+    frames: u64,
+    /// Where the last frame ends that can be read.
+    end: u64,
+    /// The first and the last entry in it, as they were written.
+    entries: Option<(LogId, LogId)>,
+}
+
+fn inspect(place: &Place, frames: bool) -> Result<Exit> {
+    let folder = find(&place.folder)?;
+    let verdict = look(&folder)?;
+    let mut out = io::BufWriter::new(io::stdout().lock());
+    let mut written: io::Result<()> = Ok(());
+    let mut segments: Vec<Segment> = Vec::new();
+    let walked = walk(&ReadOnly::new(&folder), |item| {
+        match item {
+            Item::Segment { file, header } => {
+                segments.push(Segment { file, header: Some(header), ..Segment::default() });
+            }
+            Item::Unreadable { file, .. } => segments.push(Segment { file, ..Segment::default() }),
+            Item::Frame(frame) => {
+                let Some(segment) = segments.last_mut() else { return ControlFlow::Break(()) };
+                if frames {
+                    let file = segment.file.file_name().unwrap_or_default().to_string_lossy();
+                    written = match place.json {
+                        true => writeln!(out, "{}", frame_json(&file, &frame)),
+                        false => writeln!(out, "{}", frame_line(&file, &frame)),
+                    };
+                }
+                segment.note(&frame);
+            }
+            _ => {}
+        }
+        if written.is_ok() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+    });
+    if !unless_closed(written)? {
+        return Ok(Exit::Done);
+    }
+    walked.map_err(|error| Failure::negative(format!("cannot read {}: {error}", folder.display())))?;
+    let text = match place.json {
+        true => format!("{}\n", summary_json(&folder, &segments, &verdict)),
+        false => summary(&folder, &segments, &verdict),
+    };
+    unless_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
+    verdict.map(|_| Exit::Done).map_err(Failure::negative)
+}
+
+fn check(place: &Place) -> Result<Exit> {
+    let folder = find(&place.folder)?;
+    let verdict = look(&folder)?;
+    let mut out = io::stdout().lock();
+    let text = match (&verdict, place.json) {
+        (Ok(found), true) => json!({
+            "log": folder.display().to_string(),
+            "sound": true,
+            "frames": found.frames,
+            "read_bytes": found.read_bytes,
+            "torn_tail": torn_json(found),
+            "damage": null,
+        })
+        .to_string(),
+        (Err(damage), true) => {
+            json!({ "log": folder.display().to_string(), "sound": false, "damage": damage }).to_string()
+        }
+        (Ok(found), false) => {
+            let torn = torn_text(found).map_or_else(String::new, |torn| format!("; {torn}"));
+            format!("sound: {} frames in {} segments{torn}", found.frames, found.segments)
+        }
+        (Err(_), false) => "damaged".into(),
+    };
+    unless_closed(writeln!(out, "{text}").and_then(|()| out.flush()))?;
+    verdict.map(|_| Exit::Done).map_err(Failure::negative)
+}
+
+impl Segment {
+    fn note(&mut self, frame: &Frame<'_>) {
+        self.frames += 1;
+        self.end = frame.offset + frame.bytes;
+        if let Some(Content::Entries { first, last, .. }) = &frame.content {
+            let begin = self.entries.map_or(*first, |(begin, _)| begin);
+            self.entries = Some((begin, *last));
+        }
+    }
+
+    fn name(&self) -> String {
+        self.file.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
+    fn line(&self) -> String {
+        let what = match (&self.header, self.frames) {
+            (None, _) => "its header cannot be read".into(),
+            (Some(_), 0) => "ready for what comes next".into(),
+            (Some(_), frames) => {
+                let entries = self.entries.map(|(first, last)| format!(", entries {first} to {last}"));
+                format!("{frames} frames up to offset {}{}", self.end, entries.unwrap_or_default())
+            }
+        };
+        format!("segment   {}: {what}", self.name())
+    }
+}
+
+fn summary(folder: &Path, segments: &[Segment], verdict: &Verdict) -> String {
+    let header = segments.iter().find_map(|segment| segment.header.as_ref());
+    let mut lines = vec![
+        format!("log       {}", folder.display()),
+        format!("owner     {}", header.map_or("unknown".into(), |header| header.identity.to_string())),
+        format!("encoding  {}", header.map_or("unknown", |header| &header.codec)),
+    ];
+    lines.extend(segments.iter().map(Segment::line));
+    match verdict {
+        Ok(found) => {
+            lines.extend(found.groups.iter().map(group_line));
+            let end = torn_text(found).unwrap_or_else(|| match found.is_closed {
+                true => "closed by its process".into(),
+                false => "whole; its process was killed, or the machine went down".into(),
+            });
+            lines.push(format!("end       {end}"));
+        }
+        Err(_) => lines.push("end       damaged: the node refuses to start".into()),
+    }
+    lines.iter().fold(String::new(), |mut text, line| {
+        // Writing to a text does not fail.
+        let _ = writeln!(text, "{line}");
+        text
     })
 }
 
-fn show(place: &Place, frames: bool) -> Result<Exit> {
-    let folder = find(&place.folder)?;
-    let mut out = io::BufWriter::new(io::stdout().lock());
-    let mut written: Result<bool> = Ok(true);
-    let inspection = look(&folder, |frame| {
-        if frames && matches!(written, Ok(true)) {
-            let line = if place.json { frame_json(&frame).to_string() } else { frame_line(&frame) };
-            written = unless_closed(writeln!(out, "{line}"));
-        }
-    })?;
-    if !written? {
-        return Ok(Exit::Done);
-    }
-    let text = if place.json { format!("{}\n", summary_json(&folder, &inspection)) } else { summary(&folder, &inspection) };
-    unless_closed(out.write_all(text.as_bytes()).and_then(|()| out.flush()))?;
-    match inspection.damage {
-        None => Ok(Exit::Done),
-        Some(damage) => Err(Failure::negative(damage)),
-    }
-}
-
-fn verify(place: &Place) -> Result<Exit> {
-    let folder = find(&place.folder)?;
-    let mut frames: u64 = 0;
-    let inspection = look(&folder, |_| frames += 1)?;
-    let bytes: u64 = inspection.segments.iter().map(|segment| segment.end).sum();
-    let mut out = io::stdout().lock();
-    let text = if place.json {
-        json!({
-            "log": folder.display().to_string(),
-            "sound": inspection.damage.is_none(),
-            "frames": frames,
-            "bytes": bytes,
-            "torn_tail": torn_json(&inspection),
-            "damage": inspection.damage,
-        })
-        .to_string()
-    } else if inspection.damage.is_none() {
-        let torn = torn_text(&inspection).map_or_else(String::new, |torn| format!("; {torn}"));
-        format!("sound: {frames} frames in {bytes} bytes of {} segments{torn}", inspection.segments.len())
-    } else {
-        format!("damaged: {frames} frames can be read")
-    };
-    unless_closed(writeln!(out, "{text}").and_then(|()| out.flush()))?;
-    match inspection.damage {
-        None => Ok(Exit::Done),
-        Some(damage) => Err(Failure::negative(damage)),
-    }
-}
-
-fn summary(folder: &Path, inspection: &Inspection) -> String {
-    let mut text = String::new();
-    let owner = inspection.identity.as_ref().map_or("unknown".into(), ToString::to_string);
-    let codec = inspection.codec.as_deref().unwrap_or("unknown");
-    // Writing to a text does not fail.
-    let _ = writeln!(text, "log       {}", folder.display());
-    let _ = writeln!(text, "owner     {owner}");
-    let _ = writeln!(text, "encoding  {codec}");
-    for segment in &inspection.segments {
-        let _ = writeln!(text, "{}", segment_line(segment));
-    }
-    for group in &inspection.groups {
-        let _ = writeln!(text, "{}", group_line(group));
-    }
-    let end = match (&inspection.damage, torn_text(inspection)) {
-        (Some(_), _) => "damaged: the log cannot be opened".into(),
-        (None, Some(torn)) => torn,
-        (None, None) if inspection.is_closed => "closed by its process".into(),
-        (None, None) => "whole; its process was killed, or the machine went down".into(),
-    };
-    let _ = writeln!(text, "end       {end}");
-    text
-}
-
-fn segment_line(segment: &SegmentInfo) -> String {
-    let SegmentInfo { file, use_, bytes, end, frames, entries } = segment;
-    let what = match use_ {
-        SegmentUse::Log => {
-            let entries = entries.map_or_else(|| "no entries".into(), |(first, last)| format!("entries {first} to {last}"));
-            format!("{frames} frames up to offset {end}, {entries}")
-        }
-        SegmentUse::Ready => "ready for what comes next".into(),
-        SegmentUse::Leftover => "a leftover, removed when the node starts".into(),
-        SegmentUse::Unreadable => "its header cannot be read".into(),
-    };
-    format!("segment   {file}  {bytes} bytes: {what}")
-}
-
-fn group_line(group: &GroupInfo) -> String {
-    let GroupInfo { group, term, vote, commit, commit_hint, purged, last } = group;
-    let vote = vote_text(vote.as_ref()).map_or_else(|| "none".into(), |vote| vote.to_string());
+fn group_line(group: &GroupContent) -> String {
+    let vote = vote(group.vote.as_deref()).map_or_else(|| "none".into(), |vote| vote.to_string());
     format!(
-        "group     {group}: term {term}, vote {vote}, commit {}, purged up to {purged}, last entry {last}",
-        commit.max(commit_hint)
+        "group     {}: term {}, vote {vote}, commit {}, purged up to {}, last entry {}",
+        group.group, group.term, group.commit, group.purged, group.last
     )
 }
 
-fn torn_text(inspection: &Inspection) -> Option<String> {
-    let torn = inspection.torn_tail.as_ref()?;
-    Some(format!(
-        "torn at offset {} of {}: a write was under way that was never acknowledged; it is cut off when the node starts",
-        torn.offset,
-        torn.file.display()
-    ))
+fn torn_text(found: &Verified) -> Option<String> {
+    found.is_torn.then(|| {
+        format!(
+            "torn at offset {} of {}: a write was under way that nobody was told of; it is cut off when the node starts",
+            found.end,
+            found.file.display()
+        )
+    })
 }
 
 /// The node that was voted for.
-fn vote_text(vote: Option<&Vec<u8>>) -> Option<Value> {
-    let bytes = Bytes::copy_from_slice(vote?);
-    let id = <PostcardCodec as EntryCodec<Kv>>::decode_node_id(bytes);
+fn vote(encoded: Option<&[u8]>) -> Option<Value> {
+    let id = <PostcardCodec as EntryCodec<Kv>>::decode_node_id(Bytes::copy_from_slice(encoded?));
     Some(id.map_or_else(|error| Value::from(error.to_string()), Value::from))
 }
 
-fn frame_line(frame: &FrameInfo) -> String {
-    let FrameInfo { file, offset, bytes, sequence, synced, group, content, .. } = frame;
-    let content = match content {
-        FrameContent::Begin { groups } => format!("begin of a segment with {groups} groups"),
-        FrameContent::HardState { term, vote, commit } => {
-            let vote = vote_text(vote.as_ref()).map_or_else(|| "none".into(), |vote| vote.to_string());
+fn frame_line(file: &str, frame: &Frame<'_>) -> String {
+    let content = match &frame.content {
+        Some(Content::Begin { groups, .. }) => format!("a segment begins, with {} groups", groups.len()),
+        Some(Content::HardState { term, vote: voted, commit }) => {
+            let vote = vote(voted.as_deref()).map_or_else(|| "none".into(), |vote| vote.to_string());
             format!("hard state: term {term}, vote {vote}, commit {commit}")
         }
-        FrameContent::Entries { first, last, commit } => format!("entries {first} to {last}, commit {commit}"),
-        FrameContent::Truncate { from } => format!("truncated from {from}"),
-        FrameContent::Purge { upto } => format!("purged up to {upto}"),
-        FrameContent::Opened => "opened".into(),
-        FrameContent::Closed => "closed".into(),
-        FrameContent::Nonsense => "whole, but makes no sense".into(),
+        Some(Content::Entries { first, last, commit, .. }) => {
+            format!("entries {first} to {last}, commit {commit}")
+        }
+        Some(Content::Truncate { from }) => format!("truncated from {from}"),
+        Some(Content::Purge { upto }) => format!("purged up to {upto}"),
+        Some(Content::Opened) => "opened".into(),
+        Some(Content::Closed) => "closed".into(),
+        Some(_) => "of a kind that this program does not know".into(),
+        None => "whole, but makes no sense".into(),
     };
-    format!("frame     {file} {offset} {bytes} bytes, number {sequence}, synced {synced}, group {group}: {content}")
+    let Frame { offset, bytes, sequence, synced, group, .. } = frame;
+    format!(
+        "frame     {file} {offset} {bytes} bytes, number {sequence}, synced {synced}, group {group}: {content}"
+    )
 }
 
 fn log_id_json(log_id: LogId) -> Value {
     json!({ "term": log_id.term, "index": log_id.index })
 }
 
-fn frame_json(frame: &FrameInfo) -> Value {
-    let FrameInfo { file, offset, bytes, padded_bytes: _, sequence, synced, group, content } = frame;
-    let mut value = json!({
-        "file": file,
-        "offset": offset,
-        "bytes": bytes,
-        "number": sequence,
-        "synced": synced,
-        "group": group,
-    });
-    value["frame"] = match content {
-        FrameContent::Begin { groups } => json!({ "begin": { "groups": groups } }),
-        FrameContent::HardState { term, vote, commit } => {
-            json!({ "hard_state": { "term": term, "vote": vote_text(vote.as_ref()), "commit": commit } })
+fn frame_json(file: &str, frame: &Frame<'_>) -> Value {
+    let content = match &frame.content {
+        Some(Content::Begin { groups, .. }) => json!({ "begin": { "groups": groups.len() } }),
+        Some(Content::HardState { term, vote: voted, commit }) => {
+            json!({ "hard_state": { "term": term, "vote": vote(voted.as_deref()), "commit": commit } })
         }
-        FrameContent::Entries { first, last, commit } => {
+        Some(Content::Entries { first, last, commit, .. }) => {
             json!({ "entries": { "first": log_id_json(*first), "last": log_id_json(*last), "commit": commit } })
         }
-        FrameContent::Truncate { from } => json!({ "truncate": { "from": from } }),
-        FrameContent::Purge { upto } => json!({ "purge": { "upto": log_id_json(*upto) } }),
-        FrameContent::Opened => json!("opened"),
-        FrameContent::Closed => json!("closed"),
-        FrameContent::Nonsense => json!("nonsense"),
+        Some(Content::Truncate { from }) => json!({ "truncate": { "from": from } }),
+        Some(Content::Purge { upto }) => json!({ "purge": { "upto": log_id_json(*upto) } }),
+        Some(Content::Opened) => json!("opened"),
+        Some(Content::Closed) => json!("closed"),
+        Some(_) => json!("unknown"),
+        None => Value::Null,
     };
-    value
+    json!({
+        "file": file,
+        "offset": frame.offset,
+        "bytes": frame.bytes,
+        "number": frame.sequence,
+        "synced": frame.synced,
+        "group": frame.group,
+        "frame": content,
+    })
 }
 
-fn torn_json(inspection: &Inspection) -> Value {
-    let torn = inspection.torn_tail.as_ref();
-    torn.map_or(Value::Null, |torn| json!({ "file": torn.file.display().to_string(), "offset": torn.offset }))
+fn torn_json(found: &Verified) -> Value {
+    match found.is_torn {
+        true => json!({ "file": found.file.display().to_string(), "offset": found.end }),
+        false => Value::Null,
+    }
 }
 
-fn summary_json(folder: &Path, inspection: &Inspection) -> Value {
-    let segments = inspection.segments.iter().map(|segment| {
-        let SegmentInfo { file, use_, bytes, end, frames, entries } = segment;
+fn summary_json(folder: &Path, segments: &[Segment], verdict: &Verdict) -> Value {
+    let header = segments.iter().find_map(|segment| segment.header.as_ref());
+    let segments = segments.iter().map(|segment| {
         json!({
-            "file": file,
-            "use": match use_ {
-                SegmentUse::Log => "log",
-                SegmentUse::Ready => "ready",
-                SegmentUse::Leftover => "leftover",
-                SegmentUse::Unreadable => "unreadable",
-            },
-            "bytes": bytes,
-            "end": end,
-            "frames": frames,
-            "first": entries.map(|(first, _)| log_id_json(first)),
-            "last": entries.map(|(_, last)| log_id_json(last)),
+            "file": segment.name(),
+            "readable": segment.header.is_some(),
+            "frames": segment.frames,
+            "end": segment.end,
+            "first": segment.entries.map(|(first, _)| log_id_json(first)),
+            "last": segment.entries.map(|(_, last)| log_id_json(last)),
         })
     });
-    let groups = inspection.groups.iter().map(|found| {
-        let GroupInfo { group, term, vote, commit, commit_hint, purged, last } = found;
+    let found = verdict.as_ref().ok();
+    let groups = found.into_iter().flat_map(|found| &found.groups).map(|group| {
         json!({
-            "group": group,
-            "term": term,
-            "vote": vote_text(vote.as_ref()),
-            "commit": commit,
-            "commit_hint": commit_hint,
-            "purged": log_id_json(*purged),
-            "last": log_id_json(*last),
+            "group": group.group,
+            "term": group.term,
+            "vote": vote(group.vote.as_deref()),
+            "commit": group.commit,
+            "purged": log_id_json(group.purged),
+            "last": log_id_json(group.last),
         })
     });
     json!({
         "log": folder.display().to_string(),
-        "cluster": inspection.identity.as_ref().map(|identity| &identity.cluster),
-        "node": inspection.identity.as_ref().map(|identity| &identity.node),
-        "encoding": inspection.codec,
+        "cluster": header.map(|header| &header.identity.cluster),
+        "node": header.map(|header| &header.identity.node),
+        "encoding": header.map(|header| &header.codec),
         "segments": segments.collect::<Vec<_>>(),
         "groups": groups.collect::<Vec<_>>(),
-        "closed": inspection.is_closed,
-        "torn_tail": torn_json(inspection),
-        "damage": inspection.damage,
+        "closed": found.map(|found| found.is_closed),
+        "torn_tail": found.map_or(Value::Null, torn_json),
+        "damage": verdict.as_ref().err(),
     })
 }

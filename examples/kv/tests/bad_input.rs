@@ -71,7 +71,10 @@ fn garbage_in_a_data_file_is_refused_and_the_cluster_goes_on() {
     let mut cluster = Cluster::start(3, &[]);
     let victim = (cluster.leader() + 1) % 3;
     assert_eq!(cluster.nodes[victim].terminate().code(), Some(0));
-    for name in ["log.redb", "state.redb"] {
+    let segments = fs::read_dir(cluster.nodes[victim].dir.join("log")).unwrap();
+    let names = segments.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let first = names.filter(|name| name.ends_with(".segment")).min().unwrap();
+    for name in [&format!("log/{first}"), "state.redb"] {
         let file = cluster.nodes[victim].dir.join(name);
         let sound = fs::read(&file).unwrap();
         for damaged in [vec![0x5a; sound.len()], sound[..sound.len() / 2].to_vec(), Vec::new()] {

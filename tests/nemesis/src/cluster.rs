@@ -30,8 +30,8 @@ const START_ATTEMPTS: usize = 5;
 const TAIL_LINES: usize = 10;
 
 /// Elections a little slower than usual, because all nodes share one machine; snapshots often, so that a node that was
-/// away comes back through one. Leases, for the reads that rest on them.
-const SETTINGS: [&str; 10] = [
+/// away comes back through one. Leases, for the reads that rest on them. Short files of the log, so that there are many.
+const SETTINGS: [&str; 12] = [
     "--election-timeout-ms",
     "200",
     "--snapshot-after",
@@ -42,6 +42,8 @@ const SETTINGS: [&str; 10] = [
     "20",
     "--lease-drift-ppm",
     "1000",
+    "--log-segment-bytes",
+    "65536",
 ];
 
 #[derive(Debug)]

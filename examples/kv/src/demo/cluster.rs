@@ -30,8 +30,9 @@ const TAIL_LINES: usize = 15;
 pub(super) type Statuses = BTreeMap<u64, NodeStatus>;
 
 /// Timeouts are left as they are. Snapshots are more frequent, so that the log is purged and a node that comes late
-/// needs one.
-const LIMITS: [&str; 4] = ["--snapshot-after", "20000", "--log-keep-entries", "5000"];
+/// needs one. Files of the log are shorter, so that five nodes fit on any disk.
+const LIMITS: [&str; 6] =
+    ["--snapshot-after", "20000", "--log-keep-entries", "5000", "--log-segment-bytes", "8388608"];
 
 #[derive(Debug)]
 struct Node {

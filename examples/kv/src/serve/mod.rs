@@ -4,6 +4,7 @@ mod exposition;
 mod first;
 mod plan;
 mod stop;
+mod stores;
 mod via;
 
 use std::io::Write as _;
@@ -14,7 +15,7 @@ use openconsensus::{Fatal, Raft, RaftMetrics, StartError, TokioRuntime};
 use openconsensus_memstore::kv::Kv;
 use openconsensus_network_grpc::{GrpcConfig, GrpcNetwork, GrpcServer, Serving};
 use openconsensus_redb::Identity;
-use openconsensus_redb::kv::{KvApplication, KvReader};
+use openconsensus_redb::kv::KvReader;
 use tonic::service::Routes;
 
 use crate::outcome::{Exit, Failure, Result};
@@ -22,9 +23,11 @@ use crate::proto::kv_server::KvServer;
 use crate::service::{KvService, NodeInfo};
 use exposition::{Exposing, Exposition};
 use plan::{Origin, Plan};
+use stores::{Log, Stores};
 use via::Via;
 
 pub use plan::ServeArgs;
+pub use stores::LogStore;
 
 /// How long a node takes to leave at most, from the signal on.
 const STOP_TIMEOUT: Duration = Duration::from_secs(15);
@@ -61,25 +64,26 @@ impl Node {
         };
         let address = plan.advertise.clone().unwrap_or_else(|| server.local_addr().to_string());
         let identity = Identity::new(&plan.cluster, plan.id);
-        let data_dir = plan.data_dir.clone();
-        let opened =
-            tokio::task::spawn_blocking(move || openconsensus_redb::open(data_dir, &identity, KvApplication));
-        let (log, state_machine) = opened
+        let (data_dir, asked, options) = (plan.data_dir.clone(), plan.log_store, plan.wal.clone());
+        let opened = tokio::task::spawn_blocking(move || stores::open(&data_dir, &identity, asked, &options));
+        let Stores { log, store, state_machine } = opened
             .await
-            .map_err(|error| Failure::fatal(format!("the files could not be opened: {error}")))?
-            .map_err(Failure::refused)?;
+            .map_err(|error| Failure::fatal(format!("the files could not be opened: {error}")))??;
         let reader = KvReader::new(&state_machine);
         let grpc = GrpcConfig::new(&plan.cluster);
         let network = GrpcNetwork::<Kv>::new(grpc, plan.id, &address).map_err(Failure::refused)?;
         let config = plan.config.clone();
         let via = Via { network: network.clone(), peers: plan.peer_via.clone() };
-        let raft = Raft::start(plan.id, config, TokioRuntime, via, log, state_machine)
-            .await
-            .map_err(start_failure)?;
+        let started = match log {
+            Log::Wal(log) => Raft::start(plan.id, config, TokioRuntime, via, log, state_machine).await,
+            Log::Redb(log) => Raft::start(plan.id, config, TokioRuntime, via, log, state_machine).await,
+        };
+        let raft = started.map_err(start_failure)?;
         let info = NodeInfo {
             cluster: plan.cluster.clone(),
             address: address.clone(),
             data_dir: plan.data_dir.clone(),
+            log: store.path(&plan.data_dir),
             started: Instant::now(),
         };
         // Twice the limit of a command: one that is over it is refused with the numbers, not cut off by the transport.

@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use openconsensus::Config;
+use openconsensus_wal::WalOptions;
 
+use super::stores::LogStore;
 use crate::address::{NodeList, is_any_host, is_reachable, parse_address};
 use crate::outcome::{Failure, Result};
 
@@ -22,6 +24,12 @@ pub struct ServeArgs {
     /// Where the files of this node are; made when it does not exist
     #[arg(long, value_name = "FOLDER")]
     data_dir: PathBuf,
+    /// Where a new node stores its log, by default in a write-ahead log; a node that has one keeps it where it is
+    #[arg(long, value_enum, value_name = "STORE")]
+    log_store: Option<LogStore>,
+    /// The size of the files of a write-ahead log: two of them or more are there, filled with zeros
+    #[arg(long, default_value_t = 64 << 20, value_name = "BYTES")]
+    log_segment_bytes: u64,
     /// The name of the cluster: nodes of another one are refused
     #[arg(long, default_value = "kv")]
     cluster: String,
@@ -124,6 +132,9 @@ pub(super) struct Plan {
     /// `None`: where it turns out to listen.
     pub(super) advertise: Option<String>,
     pub(super) data_dir: PathBuf,
+    /// Said by the operator.
+    pub(super) log_store: Option<LogStore>,
+    pub(super) wal: WalOptions,
     pub(super) origin: Origin,
     pub(super) peer_via: NodeList,
     pub(super) config: Config,
@@ -138,6 +149,8 @@ impl Plan {
             id,
             listen,
             data_dir,
+            log_store,
+            log_segment_bytes,
             cluster,
             advertise,
             init,
@@ -184,7 +197,22 @@ impl Plan {
             None => Origin::Restarts,
         };
         let peer_via = peer_via.unwrap_or_default();
-        Ok(Self { id, cluster, listen, advertise, data_dir, origin, peer_via, config, metrics, json })
+        let wal = WalOptions { segment_bytes: log_segment_bytes, ..WalOptions::default() };
+        wal.check().map_err(|error| Failure::usage(format!("--log-segment-bytes: {error}")))?;
+        Ok(Self {
+            id,
+            cluster,
+            listen,
+            advertise,
+            data_dir,
+            log_store,
+            wal,
+            origin,
+            peer_via,
+            config,
+            metrics,
+            json,
+        })
     }
 }
 

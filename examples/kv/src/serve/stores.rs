@@ -120,7 +120,9 @@ pub(super) fn open(
     match store {
         LogStore::Redb => {
             if found.is_some() && asked.is_none() {
-                tracing::info!("the log is in log.redb, and stays there: new nodes have it in a write-ahead log");
+                tracing::info!(
+                    "the log is in log.redb, and stays there: new nodes have it in a write-ahead log"
+                );
             }
             let (log, state_machine) =
                 openconsensus_redb::open(data_dir, identity, KvApplication).map_err(Failure::refused)?;
@@ -152,7 +154,7 @@ fn open_wal(data_dir: &Path, identity: &Identity, is_there: bool, options: &WalO
     if !is_there {
         state_machine.check_log(&path, None).map_err(Failure::refused)?;
     }
-    let log = WalLog::open_with(&path, identity, options).map_err(Failure::refused)?;
+    let log = WalLog::open(&path, identity, options).map_err(Failure::refused)?;
     let found: &LogState<Kv> = log.opened_state();
     state_machine.check_log(&path, Some(found)).map_err(Failure::refused)?;
     Ok(Stores { log: Log::Wal(log), store: LogStore::Wal, state_machine })

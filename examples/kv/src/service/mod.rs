@@ -31,6 +31,8 @@ pub struct NodeInfo {
     pub address: String,
     /// Where its files are.
     pub data_dir: PathBuf,
+    /// Where its log is: a folder or a file.
+    pub log: PathBuf,
     /// When it was started.
     pub started: Instant,
 }

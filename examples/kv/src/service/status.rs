@@ -36,7 +36,7 @@ pub(super) fn node_status(
         membership: Some(membership(metrics)),
         peers: peers(metrics),
         tail_bytes: metrics.tail_bytes,
-        log_bytes: file_bytes(&info.data_dir.join("log.redb")),
+        log_bytes: if info.log.is_dir() { folder_bytes(&info.log) } else { file_bytes(&info.log) },
         state_bytes: file_bytes(&info.data_dir.join("state.redb")),
         snapshot_bytes: folder_bytes(&info.data_dir.join("snapshots")),
         counters: Some(counters(metrics)),

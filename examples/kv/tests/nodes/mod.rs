@@ -129,7 +129,12 @@ impl Node {
     fn args(&self, more: &[&str]) -> Vec<String> {
         let id = self.id.to_string();
         let dir = self.dir.to_str().unwrap();
-        let args = ["--log", "info", "serve", "--id", &id, "--listen", &self.address, "--data-dir", dir];
+        // Short files of the log: there are many nodes.
+        let mut args =
+            vec!["--log", "info", "serve", "--id", &id, "--listen", &self.address, "--data-dir", dir];
+        if !more.contains(&"--log-segment-bytes") {
+            args.extend(["--log-segment-bytes", "262144"]);
+        }
         args.iter().chain(more).map(|arg| (*arg).to_owned()).collect()
     }
 
@@ -145,11 +150,22 @@ impl Node {
     /// process can tell.
     #[track_caller]
     pub fn start_with_small_disk(&mut self, bytes: u64, more: &[&str]) {
+        let command = self.command_with_small_disk(bytes, more);
+        self.spawn(command);
+    }
+
+    /// Starts it where no file can be so long as one that it needs.
+    pub fn start_with_small_disk_fails(&self, bytes: u64, more: &[&str]) -> Ended {
+        self.fails_to_start(self.command_with_small_disk(bytes, more))
+    }
+
+    fn command_with_small_disk(&self, bytes: u64, more: &[&str]) -> Command {
         let mut command = Command::new("/bin/sh");
         // A process that ignores the signal gets an error from the system instead.
         let script = format!("trap '' XFSZ; ulimit -f {}; exec \"$0\" \"$@\"", bytes / 512);
         command.arg("-c").arg(script).arg(env!("CARGO_BIN_EXE_kv")).args(self.args(more));
-        self.spawn(command);
+        command.stdin(Stdio::null());
+        command
     }
 
     #[track_caller]
@@ -174,7 +190,10 @@ impl Node {
     /// Starts it where it cannot start.
     pub fn start_fails(&self, more: &[&str]) -> Ended {
         let args = self.args(more);
-        let mut command = kv_command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+        self.fails_to_start(kv_command(&args.iter().map(String::as_str).collect::<Vec<_>>()))
+    }
+
+    fn fails_to_start(&self, mut command: Command) -> Ended {
         let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut child = Some(child);
         let output =
@@ -213,6 +232,11 @@ impl Node {
     /// What it has logged.
     pub fn log(&self) -> String {
         fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Runs `kv` against this node, with input.
+    pub fn kv_with_input(&self, args: &[&str], input: &[u8]) -> Ended {
+        kv_with_input(args, &self.address, input)
     }
 
     /// Runs `kv` against this node.
