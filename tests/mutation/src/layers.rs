@@ -45,8 +45,10 @@ pub(crate) enum Layer {
     Conformance,
     /// Clusters in one process, on tokio.
     Cluster,
-    /// The durable store.
+    /// The durable store in a database.
     Redb,
+    /// The write-ahead log, with crashes on a simulated disk.
+    Wal,
     /// The gRPC network.
     Grpc,
 }
@@ -98,6 +100,7 @@ impl fmt::Display for Layer {
             Self::Conformance => "conformance",
             Self::Cluster => "cluster",
             Self::Redb => "redb",
+            Self::Wal => "wal",
             Self::Grpc => "grpc",
         })
     }
@@ -126,6 +129,7 @@ impl Layer {
             }
             Self::Cluster => &[(TESTS, "--test=cluster", "")],
             Self::Redb => &[("openconsensus-redb", "--tests", "")],
+            Self::Wal => &[("openconsensus-wal", "--test=it", ""), ("openconsensus-wal", "--lib", "")],
             Self::Grpc => &[("openconsensus-network-grpc", "--tests", "")],
         }
     }
