@@ -70,7 +70,8 @@ pub trait Application<C: TypeConfig>: Send + 'static {
     ///
     /// # Errors
     ///
-    /// An error undoes the batch as a whole and stops the node. A command that asks for something that cannot be done
+    /// An error undoes the batch as a whole and stops the node, and with it what was applied before and no reader has
+    /// seen: all of that is applied again when the node is started. A command that asks for something that cannot be done
     /// is not an error: that is for the response to say.
     fn apply(
         &self,
@@ -82,8 +83,8 @@ pub trait Application<C: TypeConfig>: Send + 'static {
 /// Tables of ours begin with this; no table of an application may.
 pub(crate) const RESERVED: &str = "openconsensus.";
 
-/// The transaction of one batch. It opens only the tables that [`Application::tables`] declared: others would be
-/// missing in snapshots.
+/// The transaction of a batch, and of those around it. It opens only the tables that [`Application::tables`] declared:
+/// others would be missing in snapshots.
 pub struct Transaction<'a> {
     transaction: &'a WriteTransaction,
     tables: &'a [StateTable],

@@ -74,6 +74,11 @@ impl KvReader {
         Ok(KvView { state: self.state.view()? })
     }
 
+    /// As [`view`](Self::view), without blocking the thread.
+    pub async fn fresh_view(&self) -> io::Result<KvView> {
+        Ok(KvView { state: self.state.fresh_view().await? })
+    }
+
     /// See [`KvView::get`].
     pub fn get(&self, key: &str) -> io::Result<Option<Vec<u8>>> {
         self.view()?.get(key)

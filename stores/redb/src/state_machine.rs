@@ -6,6 +6,7 @@ mod transfer;
 use std::future::Future;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
 
 use futures::StreamExt;
 use futures::stream;
@@ -115,12 +116,15 @@ impl<C: StoredConfig, A: Application<C>> RedbStateMachine<C, A> {
         let about = About(&path);
         let open = || State::open(place, snapshots, identity, application, options);
         let state = catch_damage(&path, open)?;
-        let reader = StateReader::new(state.database());
+        let (database, unseen) = (Arc::downgrade(state.database()), state.unseen().clone());
         let opened = Opened { applied: state.applied_state(), snapshot: state.snapshot_meta() };
         let name = path.display().to_string();
         let worker = Worker::spawn("redb state", name.as_str(), state).map_err(|error| about.io(error))?;
         let sending =
             Worker::spawn("redb sending", name.as_str(), Sending).map_err(|error| about.io(error))?;
+        let handle = worker.handle().clone();
+        let show = Arc::new(move || handle.call(|state| state.show()));
+        let reader = StateReader::new(database, unseen, show);
         Ok(Self { worker, sending, reader, opened, name })
     }
 
@@ -180,11 +184,13 @@ impl<C: StoredConfig, A: Application<C>> RaftStateMachine<C> for RedbStateMachin
     }
 
     fn build_snapshot(&mut self) -> BoxFuture<'static, io::Result<SnapshotMeta<C>>> {
-        // A file that cannot be made changes nothing.
+        // An error of the first is one of the store; a file that cannot be made changes nothing.
+        let shown = self.worker.handle().call(|state| state.show());
         let view = self.worker.handle().read(|state| state.view());
         let handle = self.worker.handle().clone();
         let name = self.name.clone();
         Box::pin(async move {
+            shown.await?;
             let view = view.await?;
             let built = run_aside("redb snapshot", name, move |is_wanted| view.write(is_wanted))?.await?;
             // Until here nothing was changed but an unfinished file, which goes when it is dropped.

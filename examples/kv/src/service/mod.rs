@@ -71,8 +71,9 @@ impl KvService {
 
     async fn read(&self, request: &proto::GetRequest) -> Result<Option<Vec<u8>>, Failure> {
         self.confirm(request.consistency()).await?;
+        let view = self.reader.fresh_view().await.map_err(not_ready)?;
         // On this thread: one key costs microseconds, less than handing it to another thread.
-        self.reader.get(&request.key).map_err(not_ready)
+        view.get(&request.key).map_err(not_ready)
     }
 }
 

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Seek};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openconsensus::{AppliedState, ApplyBatch, Entry, LogId, MembershipAt, SnapshotMeta};
@@ -51,9 +52,15 @@ impl<C: StoredConfig> Current<C> {
 
 /// The state of an application. Owned by one thread.
 ///
-/// Invariant: `applied` and `current` are those of the last transaction; what `current` covers is synced.
+/// Invariant: `applied` is that of `open`, or of the last transaction where there is none; `current` is that of the last
+/// transaction, and what it covers is synced. `unseen` is true while `open` holds what was applied, and for ever when that
+/// was lost.
 pub(super) struct State<C: StoredConfig, A> {
     database: Arc<Database>,
+    /// Batches go on in one transaction until somebody wants to see the state: pages that they change again and again are
+    /// copied once, and most of what a commit costs is paid once for all of them.
+    open: Option<WriteTransaction>,
+    unseen: Arc<AtomicBool>,
     application: A,
     /// In the order of their names.
     tables: Arc<[StateTable]>,
@@ -94,6 +101,8 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
         drop(transaction);
         let state = Self {
             database: Arc::new(database),
+            open: None,
+            unseen: Arc::default(),
             application,
             tables,
             applied,
@@ -132,6 +141,12 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
         &self.database
     }
 
+    /// Whether something was applied that no transaction shows yet. Whoever learns from an answer that an entry is applied,
+    /// and finds this false afterwards, sees it.
+    pub(super) fn unseen(&self) -> &Arc<AtomicBool> {
+        &self.unseen
+    }
+
     pub(super) fn applied_state(&self) -> AppliedState<C> {
         self.applied.clone()
     }
@@ -146,8 +161,11 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
         if first.index != before.index + 1 {
             return Err(misuse(format!("entry {first} cannot be applied behind entry {before}")));
         }
-        let mut transaction = self.database.begin_write().map_err(io_error)?;
-        transaction.set_durability(Durability::None).map_err(io_error)?;
+        // When anything below fails, all that is not committed is given up; it will be applied again from the log.
+        let transaction = match self.open.take() {
+            Some(transaction) => transaction,
+            None => self.begin_volatile()?,
+        };
         let commands = batch.commands().count();
         let responses = if commands == 0 {
             Vec::new()
@@ -159,21 +177,53 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
             let count = responses.len();
             return Err(misuse(format!("the application gave {count} responses to {commands} commands")));
         }
-        database::put(&transaction, APPLIED, batch.applied_state())?;
-        transaction.commit().map_err(io_error)?;
         self.applied = batch.applied_state().clone();
+        self.open = Some(transaction);
+        self.unseen.store(true, Ordering::Release);
         self.unsynced_entries += batch.entries().len() as u64;
         self.unsynced_bytes += batch.entries().iter().map(Entry::size_bytes).sum::<u64>();
         Ok(responses)
     }
 
-    /// Makes everything that was applied durable.
-    fn sync(&mut self) -> io::Result<()> {
-        self.commit_durably(self.begin_durable()?)
+    fn begin_volatile(&self) -> io::Result<WriteTransaction> {
+        let mut transaction = self.database.begin_write().map_err(io_error)?;
+        transaction.set_durability(Durability::None).map_err(io_error)?;
+        Ok(transaction)
     }
 
-    /// Begins a transaction whose commit makes all before it durable, too.
-    fn begin_durable(&self) -> io::Result<WriteTransaction> {
+    /// Lets readers see everything that was applied. An error loses it, so it must be one of the store.
+    pub(super) fn show(&mut self) -> io::Result<()> {
+        match self.open.take() {
+            Some(transaction) => self.commit_applied(transaction),
+            None => Ok(()),
+        }
+    }
+
+    fn commit_applied(&self, transaction: WriteTransaction) -> io::Result<()> {
+        database::put(&transaction, APPLIED, &self.applied)?;
+        transaction.commit().map_err(io_error)?;
+        self.unseen.store(false, Ordering::Release);
+        Ok(())
+    }
+
+    /// Makes everything that was applied durable.
+    fn sync(&mut self) -> io::Result<()> {
+        let Some(mut transaction) = self.open.take() else {
+            let transaction = self.begin_durable()?;
+            return self.commit_durably(transaction);
+        };
+        transaction.set_durability(Durability::Immediate).map_err(io_error)?;
+        transaction.set_quick_repair(true);
+        self.commit_applied(transaction)?;
+        self.unsynced_entries = 0;
+        self.unsynced_bytes = 0;
+        Ok(())
+    }
+
+    /// Begins a transaction whose commit makes all before it durable, too. Not the open one: what is begun here may be
+    /// given up without harm, and what was applied may not.
+    fn begin_durable(&mut self) -> io::Result<WriteTransaction> {
+        self.show()?;
         let mut transaction = self.database.begin_write().map_err(io_error)?;
         // Commits of this kind are rare, so they can afford what makes opening after a crash quick.
         transaction.set_quick_repair(true);
@@ -187,8 +237,9 @@ impl<C: StoredConfig, A: Application<C>> State<C, A> {
         Ok(())
     }
 
-    /// A consistent view of the state now, from which a snapshot can be written.
+    /// A consistent view of the state now, from which a snapshot can be written. Everything that was applied must be shown.
     pub(super) fn view(&self) -> io::Result<View<C>> {
+        assert!(self.open.is_none(), "a snapshot of {} would lack what is open", self.applied.last_applied);
         let header = Header {
             cluster: self.cluster.clone(),
             last: self.applied.last_applied,

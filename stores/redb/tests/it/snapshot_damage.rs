@@ -8,7 +8,7 @@ use openconsensus::RaftStateMachine;
 use openconsensus_redb::kv::{KvApplication, KvReader};
 use openconsensus_redb::{OpenError, Options, RedbStateMachine};
 
-use crate::helpers::{KvState, apply, identity, open_state, put};
+use crate::helpers::{KvState, apply, batch_after, identity, open_state, put};
 
 fn try_open(dir: &Path) -> Result<KvState, OpenError> {
     RedbStateMachine::open(dir.join("state.redb"), dir.join("snapshots"), &identity(), KvApplication)
@@ -144,6 +144,33 @@ fn a_snapshot_that_cannot_be_written_leaves_the_store_as_it_is() {
     assert!(path.exists(), "the one before it is gone");
     assert_eq!(block_on(state.build_snapshot()).unwrap().last.index, 3003);
     send(&mut state).unwrap();
+}
+
+/// What was applied goes on in one transaction; a snapshot that has to be given up must not take it along.
+#[test]
+fn a_snapshot_that_cannot_be_given_its_name_loses_nothing_that_was_applied() {
+    let dir = tempfile::tempdir().unwrap();
+    with_snapshot(dir.path());
+    let mut state = open_state(dir.path());
+    apply(&mut state, [put("more", "x")]);
+    // A file cannot take the place of a folder.
+    let in_its_place = dir.path().join("snapshots").join("00000002-at-3001.snapshot");
+    std::fs::create_dir(&in_its_place).unwrap();
+    block_on(async {
+        let building = state.build_snapshot();
+        let applied = state.applied_state().await.unwrap();
+        // It is applied while the snapshot is built, so it is in an open transaction when that is given up.
+        state.apply(batch_after(&applied, [put("even more", "y")])).await.unwrap();
+        building.await.unwrap_err();
+    });
+    let reader = KvReader::new(&state);
+    assert_eq!(reader.get("even more").unwrap(), Some(b"y".to_vec()));
+    drop(state);
+    std::fs::remove_dir(&in_its_place).unwrap();
+    let mut state = open_state(dir.path());
+    assert_eq!(block_on(state.applied_state()).unwrap().last_applied.index, 3002);
+    assert_eq!(KvReader::new(&state).get("even more").unwrap(), Some(b"y".to_vec()));
+    block_on(state.build_snapshot()).unwrap();
 }
 
 #[test]

@@ -129,12 +129,13 @@ fn readers_see_whole_batches_beside_apply() {
     let reader = KvReader::new(&state);
     let done = Arc::new(AtomicBool::new(false));
     let threads: Vec<_> = (0..2)
-        .map(|_| {
+        .map(|number| {
             let (reader, done) = (reader.clone(), done.clone());
             std::thread::spawn(move || {
                 let mut last = 0;
                 while !done.load(Ordering::Acquire) || last < 100 {
-                    let view = reader.view().unwrap();
+                    let view =
+                        if number == 0 { reader.view() } else { block_on(reader.fresh_view()) }.unwrap();
                     let applied = view.last_applied().unwrap().index / 2;
                     // Each batch sets both keys to its number.
                     let (a, b) = (view.get("a").unwrap(), view.get("b").unwrap());
@@ -154,6 +155,45 @@ fn readers_see_whole_batches_beside_apply() {
     }
     done.store(true, Ordering::Release);
     threads.into_iter().for_each(|thread| thread.join().unwrap());
+}
+
+#[test]
+fn a_reader_sees_at_once_what_was_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut state = open_state(dir.path());
+    let reader = KvReader::new(&state);
+    for number in 0..50_u64 {
+        apply(&mut state, [put("a", number.to_string())]);
+        let seen = if number % 2 == 0 { reader.view() } else { block_on(reader.fresh_view()) }.unwrap();
+        assert_eq!(seen.get("a").unwrap(), Some(number.to_string().into_bytes()));
+        assert_eq!(seen.last_applied().unwrap().index, number + 1);
+    }
+}
+
+/// Batches that were answered and not committed are given up with the one that fails. A reader must not be shown the
+/// state before them as if it were that of now.
+#[test]
+fn after_an_error_a_reader_is_not_shown_less_than_was_answered() {
+    let dir = tempfile::tempdir().unwrap();
+    let rebel = |_: &Transaction<'_>, responses: Vec<Response>| match responses.as_slice() {
+        [Response::Previous(Some(_))] => Err("out of numbers".into()),
+        _ => Ok(responses),
+    };
+    let (path, snapshots) = (dir.path().join("state.redb"), dir.path().join("snapshots"));
+    let mut state = RedbStateMachine::open(path, snapshots, &identity(), Rebellious(rebel)).unwrap();
+    let reader = state.reader();
+    let first = batch_after(&AppliedState::default(), [put("a", "1")]);
+    let second = batch_after(first.applied_state(), [put("a", "2")]);
+    block_on(state.apply(first)).unwrap();
+    block_on(state.apply(second)).unwrap_err();
+    let error = reader.view().unwrap_err();
+    assert!(error.to_string().ends_with("out of numbers"), "{error}");
+    assert!(block_on(reader.fresh_view()).is_err());
+    drop(state);
+    // It begins before both, and gets them from the log again.
+    let mut state = open_state(dir.path());
+    assert_eq!(block_on(state.applied_state()).unwrap(), AppliedState::default());
+    assert_eq!(pairs(&state), []);
 }
 
 #[test]
