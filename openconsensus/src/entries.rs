@@ -4,11 +4,14 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::entry::{Entry, Index, LogId, Payload};
+use crate::entry::{Entry, Index, LogId};
 use crate::type_config::TypeConfig;
 
+mod batch;
 mod encoded;
 
+use batch::Batch;
+pub(crate) use batch::NewEntries;
 pub use encoded::{CodecError, EncodedEntries, EntryCodec};
 
 /// A view of consecutive entries that is cheap to clone and to cut.
@@ -26,73 +29,6 @@ enum Repr<C: TypeConfig> {
     One(Chunk<C>),
     /// At least two chunks, none of them empty.
     Many(Arc<[Chunk<C>]>),
-}
-
-/// Entries of one allocation, and what is asked of them wherever a view passes by: looked at once, when they are put
-/// together, and not again by each who has to know.
-struct Batch<C: TypeConfig> {
-    entries: Vec<Entry<C>>,
-    /// The sum of their sizes.
-    bytes: u64,
-    /// Whether one of them holds a membership.
-    has_membership: bool,
-    encoded: encoded::Cache,
-}
-
-impl<C: TypeConfig> Batch<C> {
-    fn new(entries: Vec<Entry<C>>, encoded: encoded::Cache) -> Self {
-        let mut batch = Self { entries: Vec::new(), bytes: 0, has_membership: false, encoded };
-        entries.iter().for_each(|entry| batch.look_at(entry));
-        Self { entries, ..batch }
-    }
-
-    fn look_at(&mut self, entry: &Entry<C>) {
-        self.bytes += entry.size_bytes();
-        self.has_membership |= matches!(entry.payload, Payload::Membership(_));
-    }
-}
-
-/// Entries that are being put together, each looked at once.
-pub(crate) struct NewEntries<C: TypeConfig> {
-    batch: Batch<C>,
-}
-
-impl<C: TypeConfig> NewEntries<C> {
-    pub(crate) fn with_capacity(capacity: usize) -> Self {
-        Self { batch: Batch::new(Vec::with_capacity(capacity), encoded::Cache::new()) }
-    }
-
-    /// The sum of [`Entry::size_bytes`].
-    pub(crate) fn bytes(&self) -> u64 {
-        self.batch.bytes
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.batch.entries.is_empty()
-    }
-
-    /// Adds an entry, which must follow the last one.
-    pub(crate) fn push(&mut self, entry: Entry<C>) {
-        if let Some(last) = self.batch.entries.last() {
-            check_order(last.log_id, entry.log_id);
-        }
-        self.batch.look_at(&entry);
-        self.batch.entries.push(entry);
-    }
-}
-
-impl<C: TypeConfig> From<NewEntries<C>> for Entries<C> {
-    fn from(new: NewEntries<C>) -> Self {
-        let mut batch = new.batch;
-        if batch.entries.is_empty() {
-            return Self::empty();
-        }
-        // What was reserved for entries that went elsewhere would stay in memory as long as these.
-        if batch.entries.len() < batch.entries.capacity() {
-            batch.entries.shrink_to_fit();
-        }
-        Self { repr: Repr::One(Chunk::whole(batch)) }
-    }
 }
 
 /// A range of one allocation. Never empty.

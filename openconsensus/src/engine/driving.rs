@@ -20,6 +20,9 @@
 //! of a turn. While [`Engine::holds_writes`], keep writes back: leadership is being transferred, or so much is not committed yet that no
 //! more should be appended ([`Engine::write_hold`]).
 //!
+//! [`Engine::take_effects_into`] does the same as [`Engine::take_effects`] and uses the memory of the effects of an earlier turn
+//! again: in a turn for one small write, allocating is a good part of what an engine costs.
+//!
 //! # The effects, in order
 //!
 //! | field | what to do | what to feed back |

@@ -75,6 +75,27 @@ impl<C: TypeConfig> Default for Effects<C> {
 }
 
 impl<C: TypeConfig> Effects<C> {
+    /// Moves everything to `to`, where whatever there was is dropped, and keeps the memory of the lists there for the next
+    /// time.
+    pub(super) fn hand_over(&mut self, to: &mut Self) {
+        fn give<T>(from: &mut Vec<T>, to: &mut Vec<T>) {
+            to.clear();
+            // Most lists are empty in most turns.
+            if !from.is_empty() {
+                std::mem::swap(from, to);
+            }
+        }
+        let Self { write, messages, replies, reads, apply, snapshots, leadership, state_changed } = self;
+        to.write = write.take();
+        give(messages, &mut to.messages);
+        give(replies, &mut to.replies);
+        give(reads, &mut to.reads);
+        to.apply = apply.take();
+        give(snapshots, &mut to.snapshots);
+        give(leadership, &mut to.leadership);
+        to.state_changed = std::mem::take(state_changed);
+    }
+
     /// Whether there is nothing to do.
     pub fn is_empty(&self) -> bool {
         self.write.is_none()
@@ -270,5 +291,34 @@ mod tests {
         assert!(!is_empty(|effects| effects.snapshots.push(SnapshotEffect::Build { id: SnapshotId(1) })));
         assert!(!is_empty(|effects| effects.leadership.push(LeadershipEvent::Ready { term: 1 })));
         assert!(!is_empty(|effects| effects.state_changed = true));
+    }
+
+    /// One of each.
+    fn full() -> Effects<U64> {
+        let (id, append) = (WriteId(1), Entries::empty());
+        let commit = crate::message::Body::Commit { commit: LogId::ZERO };
+        Effects {
+            write: Some(LogWrite { id, hard_state: None, truncate: None, purge: None, append, commit: 0 }),
+            messages: vec![(2, Message { term: 1, body: commit })],
+            replies: vec![(RequestId(1), Reply::Initialized)],
+            reads: vec![LogRead { id: LogReadId(1), range: 1..2, bytes_max: 1 }],
+            apply: Some(Apply { range: 1..1, entries: Entries::empty() }),
+            snapshots: vec![SnapshotEffect::Build { id: SnapshotId(1) }],
+            leadership: vec![LeadershipEvent::Ready { term: 1 }],
+            state_changed: true,
+        }
+    }
+
+    #[test]
+    fn nothing_of_an_earlier_turn_is_handed_over_again() {
+        let (mut engine, mut taken) = (full(), full());
+        let text = format!("{engine:?}");
+        engine.hand_over(&mut taken);
+        assert_eq!(format!("{taken:?}"), text);
+        assert!(engine.is_empty(), "{engine:?}");
+        // Everything was left where it was.
+        engine.hand_over(&mut taken);
+        assert!(engine.is_empty() && taken.is_empty(), "{engine:?} {taken:?}");
+        assert!(0 < taken.messages.capacity() && 0 < engine.messages.capacity(), "it is used again");
     }
 }

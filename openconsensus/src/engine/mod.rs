@@ -217,7 +217,7 @@ pub enum WriteHold {
     /// So much is in the log that is not committed or not durable here, that
     /// [`uncommitted_bytes_max`](crate::Config::uncommitted_bytes_max) is reached. It may come from earlier leaders.
     Uncommitted {
-        /// Bytes of such entries.
+        /// Bytes of such entries. A batch of which only a part is settled counts as a whole: up to `append_bytes_max` more.
         bytes: u64,
     },
 }
@@ -327,6 +327,14 @@ impl<C: TypeConfig> Engine<C> {
     /// What must be done now, for all steps since the last call. Everything that follows from the state rather than
     /// from one input is decided here: commit, what to send, what to apply, what to purge.
     pub fn take_effects(&mut self, now: Instant) -> Effects<C> {
+        let mut effects = Effects::default();
+        self.take_effects_into(now, &mut effects);
+        effects
+    }
+
+    /// Like [`take_effects`](Self::take_effects), for a driver that wants to allocate nothing in every turn: what is left in
+    /// `effects` is dropped, and the memory of its lists is used again. Drain them instead of taking them out.
+    pub fn take_effects_into(&mut self, now: Instant, effects: &mut Effects<C>) {
         let before = self.before();
         if !self.failed {
             self.lead(now);
@@ -345,7 +353,7 @@ impl<C: TypeConfig> Engine<C> {
         }
         self.check_step(&before);
         self.check_now();
-        std::mem::take(&mut self.effects)
+        self.effects.hand_over(effects);
     }
 
     /// When to step with [`Input::Timeout`] at the latest, unless something else happens before. Stepping earlier does

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use openconsensus::engine::{Effects, Engine, Input, LogWrite, Recovered, Reply, RequestId};
-use openconsensus::{Config, Entries, Entry, Message, Payload, TypeConfig};
+use openconsensus::{Config, Entries, Entry, Payload, TypeConfig};
 
 use super::{Applied, Group, KEPT_ENTRIES, NODES, command};
 
@@ -35,6 +35,30 @@ struct Node {
 }
 
 impl Node {
+    fn step(&mut self, now: Instant, input: Input<App>) {
+        self.engine.step(now, input);
+        self.is_due = true;
+    }
+
+    /// Does everything but sending.
+    fn carry_out(&mut self, now: Instant, effects: &mut Effects<App>) {
+        self.engine.take_effects_into(now, effects);
+        assert!(effects.reads.is_empty() && effects.snapshots.is_empty(), "everything is in memory");
+        if let Some(write) = effects.write.take() {
+            let id = write.id;
+            self.write(write);
+            self.step(now, Input::Persisted { write: id });
+        }
+        for (_, reply) in effects.replies.drain(..) {
+            assert!(matches!(reply, Reply::Initialized | Reply::Appended { .. }), "{reply:?}");
+        }
+        if let Some(apply) = effects.apply.take() {
+            self.apply(&apply.entries);
+            let last = apply.entries.last().expect("it is in memory");
+            self.step(now, Input::Applied { last });
+        }
+    }
+
     /// Stores what is to be written, in the order of the fields.
     fn write(&mut self, write: LogWrite<App>) {
         let LogWrite { id: _, hard_state: _, truncate, purge, append, commit: _ } = write;
@@ -59,6 +83,8 @@ impl Node {
 
 pub(crate) struct Ours {
     nodes: Vec<Node>,
+    /// Used again in every turn.
+    effects: Effects<App>,
 }
 
 impl Ours {
@@ -83,7 +109,7 @@ impl Ours {
             logged: 0,
             applied: Applied::default(),
         };
-        let mut group = Self { nodes: (1..=NODES).map(node).collect() };
+        let mut group = Self { nodes: (1..=NODES).map(node).collect(), effects: Effects::default() };
         let nodes = (1..=NODES).map(|id| (id, ())).collect();
         group.step(0, now, Input::Initialize { request: RequestId(0), nodes });
         group.settle(now);
@@ -93,9 +119,8 @@ impl Ours {
         group
     }
 
-    fn step(&mut self, node: usize, now: Instant, input: Input<App>) {
-        self.nodes[node].engine.step(now, input);
-        self.nodes[node].is_due = true;
+    fn step(&mut self, place: usize, now: Instant, input: Input<App>) {
+        self.nodes[place].step(now, input);
     }
 
     /// Carries out everything that there is to do.
@@ -105,42 +130,17 @@ impl Ours {
             for place in 0..self.nodes.len() {
                 while std::mem::take(&mut self.nodes[place].is_due) {
                     is_settled = false;
-                    self.carry_out(place, now);
+                    self.nodes[place].carry_out(now, &mut self.effects);
+                    let from = place as u64 + 1;
+                    for (to, message) in self.effects.messages.drain(..) {
+                        self.nodes[to as usize - 1].step(now, Input::Receive { from, message });
+                    }
                 }
             }
             if is_settled {
                 return;
             }
         }
-    }
-
-    fn carry_out(&mut self, place: usize, now: Instant) {
-        let node = &mut self.nodes[place];
-        let Effects { write, messages, replies, reads, apply, snapshots, .. } = node.engine.take_effects(now);
-        assert!(reads.is_empty() && snapshots.is_empty(), "everything is in memory");
-        if let Some(write) = write {
-            let id = write.id;
-            node.write(write);
-            node.engine.step(now, Input::Persisted { write: id });
-            node.is_due = true;
-        }
-        for (_, reply) in &replies {
-            assert!(matches!(reply, Reply::Initialized | Reply::Appended { .. }), "{reply:?}");
-        }
-        if let Some(apply) = apply {
-            node.apply(&apply.entries);
-            let last = apply.entries.last().expect("it is in memory");
-            node.engine.step(now, Input::Applied { last });
-            node.is_due = true;
-        }
-        let from = place as u64 + 1;
-        for (to, message) in messages {
-            self.receive(to, now, from, message);
-        }
-    }
-
-    fn receive(&mut self, to: u64, now: Instant, from: u64, message: Message<App>) {
-        self.step(to as usize - 1, now, Input::Receive { from, message });
     }
 }
 
