@@ -113,6 +113,17 @@ pub trait RaftLogReader<C: TypeConfig>: Clone + MaybeSend + 'static {
         range: Range<Index>,
         bytes_max: u64,
     ) -> impl Future<Output = io::Result<Entries<C>>> + MaybeSend;
+
+    /// The memberships in the entries of `range` that are stored, all of them and in order, where the storage knows them
+    /// without looking at every entry; `None`, the default, where it does not. A node asks at start for those behind what
+    /// the state machine has applied, and looks at every entry itself where it gets `None`: with millions of entries that
+    /// is most of the time that it takes to start.
+    fn memberships(
+        &mut self,
+        _range: Range<Index>,
+    ) -> impl Future<Output = io::Result<Option<Vec<MembershipAt<C>>>>> + MaybeSend {
+        std::future::ready(Ok(None))
+    }
 }
 
 /// How far a state machine has come.

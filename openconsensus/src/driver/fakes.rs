@@ -14,6 +14,7 @@ use futures::{FutureExt, StreamExt};
 
 use crate::entries::Entries;
 use crate::entry::{Entry, HardState, Index, LogId, Payload, Term};
+use crate::membership::MembershipAt;
 use crate::message::{InstallSnapshot, InstallSnapshotResponse, Message, SnapshotMeta};
 use crate::network::{NetworkError, RaftNetwork};
 use crate::runtime::{AsyncRuntime, BoxFuture, MaybeSend, SnapshotStream, snapshot_stream};
@@ -172,6 +173,8 @@ pub(crate) struct FakeLogState {
     pub(crate) claimed_last: Option<LogId>,
     /// Reads see nothing at this index.
     pub(crate) hole: Option<Index>,
+    /// What the reader says of memberships.
+    pub(crate) known_memberships: Option<Vec<MembershipAt<U64>>>,
 }
 
 impl FakeLog {
@@ -284,6 +287,10 @@ impl RaftLogReader<U64> for FakeLog {
                 state.entries.range(range.start..end).map(|(_, entry)| entry.clone()).collect();
             Entries::from(found).limit_bytes(bytes_max)
         }))
+    }
+
+    async fn memberships(&mut self, _range: Range<Index>) -> io::Result<Option<Vec<MembershipAt<U64>>>> {
+        Ok(self.with(|state| state.known_memberships.clone()))
     }
 }
 

@@ -238,9 +238,22 @@ impl<C: TypeConfig, D: RaftLogReader<C>> LogScan<'_, C, D> {
 
     /// The memberships in the entries behind `applied`.
     async fn memberships_behind(&mut self, applied: Index) -> Result<Vec<MembershipAt<C>>, StartError> {
-        let mut memberships = Vec::new();
         let end = self.state.last.index + 1;
         let mut next = applied + 1;
+        // A storage that knows them saves decoding all entries.
+        let known = self.reader.memberships(next..end).await;
+        if let Some(known) = known.map_err(log_error("while looking for memberships"))? {
+            let indexes = known.iter().map(|membership| membership.log_id.index);
+            let bounded: Vec<_> = [applied].into_iter().chain(indexes).chain([end]).collect();
+            if bounded.windows(2).any(|pair| pair[1] <= pair[0]) {
+                let found = &bounded[1..bounded.len() - 1];
+                return Err(damaged(format!(
+                    "asked for memberships among entries {next}..{end}, the log reader named entries {found:?}"
+                )));
+            }
+            return Ok(known);
+        }
+        let mut memberships = Vec::new();
         while next < end {
             let entries = read(self.reader, next..end, self.read_bytes_max).await?;
             memberships.extend(entries.iter().filter_map(|entry| match &entry.payload {

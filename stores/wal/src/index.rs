@@ -146,7 +146,6 @@ impl GroupState {
         }
     }
 
-    #[cfg(test)]
     /// The memberships among the entries in `range`.
     pub(crate) fn memberships(&self, range: &Range<Index>) -> Vec<Index> {
         let from = self.memberships.partition_point(|index| *index < range.start);

@@ -7,7 +7,9 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use openconsensus::{Entries, EntryCodec, Index, MaybeSend, RaftLogReader, TypeConfig};
+use openconsensus::{
+    Entries, Entry, EntryCodec, Index, MaybeSend, MembershipAt, Payload, RaftLogReader, TypeConfig,
+};
 use openconsensus_store_common::invalid_data;
 use openconsensus_store_common::worker::{Call, Handle, Work};
 
@@ -68,6 +70,27 @@ impl<C: TypeConfig, K: EntryCodec<C>> WalReader<C, K> {
     }
 }
 
+impl<C: TypeConfig, K: EntryCodec<C>> WalReader<C, K> {
+    /// The index knows which entries carry one; only those are read.
+    async fn known_memberships(&self, range: Range<Index>) -> io::Result<Option<Vec<MembershipAt<C>>>> {
+        'anew: loop {
+            let range = range.clone();
+            let known = self.handle.read(move |reading| Ok(reading.memberships(&range))).await?;
+            let mut memberships = Vec::with_capacity(known.len());
+            for index in known {
+                let entries = self.entries(index..index + 1, 0).await?;
+                let Some(Entry { log_id, payload: Payload::Membership(membership) }) = entries.iter().next()
+                else {
+                    // It was truncated or purged meanwhile.
+                    continue 'anew;
+                };
+                memberships.push(MembershipAt { log_id: *log_id, membership: membership.clone() });
+            }
+            return Ok(Some(memberships));
+        }
+    }
+}
+
 fn invalid_codec(error: openconsensus::CodecError) -> io::Error {
     invalid_data(format!("entries cannot be decoded: {error}"))
 }
@@ -79,6 +102,13 @@ impl<C: TypeConfig, K: EntryCodec<C>> RaftLogReader<C> for WalReader<C, K> {
         bytes_max: u64,
     ) -> impl Future<Output = io::Result<Entries<C>>> + MaybeSend {
         self.entries(range, bytes_max)
+    }
+
+    fn memberships(
+        &mut self,
+        range: Range<Index>,
+    ) -> impl Future<Output = io::Result<Option<Vec<MembershipAt<C>>>>> + MaybeSend {
+        self.known_memberships(range)
     }
 }
 
@@ -147,6 +177,12 @@ impl Reading {
             is_cut: false,
             truncations: plan.truncations,
         })
+    }
+
+    fn memberships(&self, range: &Range<Index>) -> Vec<Index> {
+        let state = lock(&self.group.state);
+        let live = state.live();
+        state.memberships(&(range.start.max(live.start)..range.end.min(live.end)))
     }
 
     /// `None` when the first entry is not there.

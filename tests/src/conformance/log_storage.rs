@@ -114,6 +114,10 @@ checks! {
         "Consecutive entries from `range.start` on: as many of `range` as fit into `bytes_max` (counted with \
          [`Entry::size_bytes`](crate::Entry::size_bytes)), but at least one if `range.start` is stored.",
     ];
+    reading::memberships_that_are_known_are_those_of_the_entries: [
+        "The memberships in the entries of `range` that are stored, all of them and in order, where the storage knows them \
+         without looking at every entry; `None`, the default, where it does not.",
+    ];
     cutting::truncation_removes_the_end_wherever_it_begins: [
         "Removes the entries at and after `from`, which is above the purged index.",
     ];

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use futures::executor::block_on;
 use openconsensus::{
-    Entries, Entry, HardState, Index, LogId, LogState, Payload, RaftLogReader, RaftLogStorage,
+    Entries, Entry, HardState, Index, LogId, LogState, MembershipAt, Payload, RaftLogReader, RaftLogStorage,
 };
 use openconsensus_memstore::kv::{Command, Kv};
 use openconsensus_memstore::{MemLog, MemLogReader};
@@ -51,6 +51,8 @@ enum Fault {
     ReaderCaches,
     /// A reader collects entries one by one, while the log changes.
     ReaderTears,
+    /// Of the memberships that it knows, the one in the last entry is left out.
+    MembershipUnknown,
     /// A write panics.
     PurgePanics,
 }
@@ -302,6 +304,21 @@ impl RaftLogReader<Kv> for BrokenReader {
             _ => self.inner.read(range, bytes_max).await,
         }
     }
+
+    async fn memberships(&mut self, range: Range<Index>) -> io::Result<Option<Vec<MembershipAt<Kv>>>> {
+        if self.fault != Fault::MembershipUnknown {
+            return self.inner.memberships(range).await;
+        }
+        let range = range.start..range.end.min(self.log.state().last.index);
+        let known = self.log.entries(range);
+        let known = known.iter().filter_map(|entry| match &entry.payload {
+            Payload::Membership(membership) => {
+                Some(MembershipAt { log_id: entry.log_id, membership: membership.clone() })
+            }
+            Payload::Blank | Payload::Command(_) => None,
+        });
+        Ok(Some(known.collect()))
+    }
 }
 
 /// The suite fails, by `check` among others, and passes where nothing is wrong.
@@ -341,6 +358,7 @@ fn readers_that_return_something_else_are_caught() {
     is_caught(Fault::LimitIgnored, "a_limit_in_bytes_is_kept_but_for_the_first_entry");
     is_caught(Fault::LargeEntryWithheld, "a_limit_in_bytes_is_kept_but_for_the_first_entry");
     is_caught(Fault::ReaderCaches, "a_reader_sees_what_was_written");
+    is_caught(Fault::MembershipUnknown, "memberships_that_are_known_are_those_of_the_entries");
     is_caught(Fault::ReaderTears, "readers_see_the_log_of_one_moment");
 }
 

@@ -114,6 +114,31 @@ fn memberships_behind_what_is_applied_are_found_and_no_others() {
 }
 
 #[test]
+fn memberships_that_the_storage_knows_are_taken_without_looking_at_the_entries() {
+    // The entries carry none: what is found is what the storage said.
+    let known = |indexes: &[Index]| {
+        let log = log();
+        let memberships = indexes.iter().map(|index| MembershipAt {
+            log_id: at(1, *index),
+            membership: Membership::of_voters([(*index, ())].into()),
+        });
+        log.with(|state| state.known_memberships = Some(memberships.collect()));
+        log
+    };
+    let applied = state_machine(at(1, 2), None);
+    let recovered = try_recover(&known(&[3, 6]), &applied).unwrap();
+    let found = recovered.memberships.iter().map(|membership| membership.log_id.index);
+    assert_eq!(found.collect::<Vec<_>>(), [3, 6]);
+    for wrong in [&[2, 4][..], &[4, 4], &[5, 4], &[4, 7]] {
+        let text = refusal(&known(wrong), &applied);
+        assert!(
+            text.contains(&format!("among entries 3..7, the log reader named entries {wrong:?}")),
+            "{text}"
+        );
+    }
+}
+
+#[test]
 fn a_persistent_state_machine_goes_on_where_it_was() {
     let recovered = try_recover(&purged(log(), at(1, 2)), &state_machine(at(3, 5), Some(at(1, 3)))).unwrap();
     assert_eq!((recovered.purged, recovered.last), (at(1, 2), at(4, 6)));

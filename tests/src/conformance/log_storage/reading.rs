@@ -1,11 +1,11 @@
 //! Ranges and limits of reads.
 
-use openconsensus::{RaftLogReader, TypeConfig};
+use openconsensus::{MembershipAt, Payload, RaftLogReader, TypeConfig};
 
 use super::LogStorageFactory;
 use super::subject::Subject;
 use crate::conformance::samples::commands_of;
-use crate::conformance::verdict::{Flaw, same_entries, works};
+use crate::conformance::verdict::{Flaw, holds, same_entries, works};
 
 pub(super) async fn every_range_is_read_exactly<C, F>(factory: &F) -> Result<(), Flaw>
 where
@@ -56,6 +56,42 @@ where
             let right = subject.model.read(start..40, limit);
             same_entries(format!("reading {start}..40 with at most {limit} bytes"), &seen, &right)?;
         }
+    }
+    Ok(())
+}
+
+pub(super) async fn memberships_that_are_known_are_those_of_the_entries<C, F>(factory: &F) -> Result<(), Flaw>
+where
+    C: TypeConfig<Command: PartialEq>,
+    F: LogStorageFactory<C>,
+{
+    let mut subject = Subject::new(factory).await?;
+    // Entries of every kind, cut at both ends and appended again; then found again.
+    for (term, count) in [(1, 9), (1, 1), (2, 17)] {
+        subject.append_next(term, count).await?;
+    }
+    subject.truncate(14).await?;
+    subject.append_next(3, 20).await?;
+    subject.purge_to(4).await?;
+    for opening in ["before", "after"] {
+        let mut reader = subject.reader();
+        let end = subject.model.last().index + 3;
+        for start in 0..=end {
+            for stop in [start, start + 1, start + 7, end, u64::MAX] {
+                let what = format!("the memberships in {start}..{stop}, {opening} it was opened again");
+                let Some(found) = works(&what, reader.memberships(start..stop).await)? else { continue };
+                let stored = subject.model.entries.slice(start..stop.max(start));
+                let right = stored.iter().filter_map(|entry| match &entry.payload {
+                    Payload::Membership(membership) => {
+                        Some(MembershipAt { log_id: entry.log_id, membership: membership.clone() })
+                    }
+                    Payload::Blank | Payload::Command(_) => None,
+                });
+                let right: Vec<_> = right.collect();
+                holds(found == right, format!("{what}: {found:?}"), format!("{right:?}"))?;
+            }
+        }
+        subject.reopen("memberships").await?;
     }
     Ok(())
 }
