@@ -9,10 +9,13 @@ use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use futures::StreamExt;
-use openconsensus::{Config, Raft, RaftLogStorage, RaftMetrics, RoleName, TokioRuntime, WriteError};
+use openconsensus::{
+    Config, PostcardCodec, Raft, RaftLogStorage, RaftMetrics, RoleName, TokioRuntime, WriteError,
+};
 use openconsensus_bench::resident_bytes;
 use openconsensus_network_grpc::{GrpcConfig, GrpcNetwork, GrpcServer};
 use openconsensus_redb::{Identity, RedbLog};
+use openconsensus_wal::{WalLog, WalOptions};
 use serde::{Deserialize, Serialize};
 
 use super::Failure;
@@ -26,13 +29,15 @@ pub(crate) enum LogKind {
     Sparse,
     /// In a redb file.
     Redb,
+    /// In the segments of a write-ahead log.
+    Wal,
 }
 
 impl LogKind {
     pub(crate) fn is_durable(self) -> bool {
         match self {
             Self::Sparse => false,
-            Self::Redb => true,
+            Self::Redb | Self::Wal => true,
         }
     }
 }
@@ -120,6 +125,11 @@ pub(crate) async fn run(args: NodeArgs) -> Result<(), Failure> {
         }
         LogKind::Redb => {
             let log = RedbLog::open(args.folder.join("log.redb"), &Identity::new("memory", args.id))?;
+            start(&args, &network, Paced { log, pace: disk }, sum).await?
+        }
+        LogKind::Wal => {
+            let (folder, identity) = (args.folder.join("log"), Identity::new("memory", args.id));
+            let log = WalLog::<Load, PostcardCodec>::open(folder, &identity, &WalOptions::default())?;
             start(&args, &network, Paced { log, pace: disk }, sum).await?
         }
     };

@@ -3,16 +3,18 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use openconsensus::{
-    Config, Entries, HardState, Index, LogId, LogState, Raft, RaftLogStorage, RoleName, TokioRuntime,
+    Config, Entries, HardState, Index, LogId, LogState, PostcardCodec, Raft, RaftLogStorage, RoleName,
+    TokioRuntime,
 };
 use openconsensus_bench::Failure;
 use openconsensus_memstore::MemLog;
 use openconsensus_network_grpc::{GrpcConfig, GrpcNetwork, GrpcServer, Serving};
 use openconsensus_redb::{Identity, RedbLog};
+use openconsensus_wal::{WalLog, WalOptions};
 use serde::{Deserialize, Serialize};
 
 use super::blob::Blob;
@@ -30,22 +32,25 @@ pub(crate) enum LogKind {
     Memory,
     /// In a redb file.
     Redb,
+    /// In the segments of a write-ahead log.
+    Wal,
 }
 
 impl LogKind {
-    pub(crate) const ALL: [Self; 2] = [Self::Memory, Self::Redb];
+    pub(crate) const ALL: [Self; 3] = [Self::Wal, Self::Redb, Self::Memory];
 
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Memory => "memory",
             Self::Redb => "redb",
+            Self::Wal => "wal",
         }
     }
 
     pub(crate) fn is_durable(self) -> bool {
         match self {
             Self::Memory => false,
-            Self::Redb => true,
+            Self::Redb | Self::Wal => true,
         }
     }
 }
@@ -202,6 +207,10 @@ impl Cluster {
                 let log = RedbLog::open(folder.join("log.redb"), &Identity::new("scaling", id))?;
                 start(id, &self.plan.config, network.clone(), Paced { inner: log, pause }, machine).await?
             }
+            LogKind::Wal => {
+                let log = open_wal(&folder.join("log"), id)?;
+                start(id, &self.plan.config, network.clone(), Paced { inner: log, pause }, machine).await?
+            }
         };
         let serving = match (server, network) {
             (Some(server), Net::Grpc(network)) => Some(server.serve(network.service(raft.clone()), None)),
@@ -238,6 +247,11 @@ impl Cluster {
     pub(crate) fn node(&self, id: u64) -> Raft<Blob> {
         self.nodes[&id].raft.clone()
     }
+}
+
+/// The write-ahead log of node `id`, with the limits that it has by itself.
+pub(crate) fn open_wal(folder: &Path, id: u64) -> Result<WalLog<Blob, PostcardCodec>, Failure> {
+    Ok(WalLog::open(folder, &Identity::new("scaling", id), &WalOptions::default())?)
 }
 
 async fn start<L: RaftLogStorage<Blob>>(

@@ -142,14 +142,15 @@ fn throughput(
 
 fn payload(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
     // As many clients as it takes to keep nodes busy, and no more than have room at once.
-    for (payload, clients) in [(16, 256), (256, 256), (4 * KIB, 256), (64 * KIB, 64), (MIB, 16)] {
+    let cases = [(16, 256), (256, 256), (4 * KIB, 256), (64 * KIB, 64), (MIB, 16)];
+    for (payload, clients) in arguments.options.cases(&cases) {
         throughput(arguments, report, 3, payload, clients)?;
     }
     Ok(())
 }
 
 fn nodes(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
-    for nodes in [1, 3, 5, 7] {
+    for nodes in arguments.options.cases(&[1, 3, 5, 7]) {
         throughput(arguments, report, nodes, 256, 256)?;
     }
     Ok(())
@@ -183,7 +184,7 @@ fn restart(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
 fn catch_up(arguments: &Arguments, report: &mut Report) -> Result<(), Failure> {
     let ways = ways(&arguments.logs());
     for from in [From::Log, From::Snapshot] {
-        for writes in [false, true] {
+        for writes in arguments.options.cases(&[true, false]) {
             let payload = 256;
             let lacking = if arguments.options.smoke { 1 } else { arguments.lacking_mib };
             let entries = (lacking << 20) / payload as u64;

@@ -14,7 +14,7 @@ use super::blob::{Blob, Payload as Bytes};
 use super::cold;
 use super::machine::Table;
 use super::network::{Net, Switch};
-use super::nodes::{LogKind, PATIENCE, patient, pieces};
+use super::nodes::{LogKind, PATIENCE, open_wal, patient, pieces};
 
 /// A log that is made, or looked at.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -71,6 +71,7 @@ pub(crate) async fn run(task: Restart) -> Result<Sample, Failure> {
             match task.log {
                 LogKind::Memory => return Err("a log in memory does not come back".into()),
                 LogKind::Redb => fill(&task, open_redb(&task.path())?).await?,
+                LogKind::Wal => fill(&task, open_wal(&task.path(), 1)?).await?,
             }
             let bytes: u64 = cold::files(&task.folder)?.iter().map(|(_, bytes)| bytes).sum();
             let seconds = watch.stop().wall.as_secs_f64();
@@ -86,10 +87,12 @@ pub(crate) async fn run(task: Restart) -> Result<Sample, Failure> {
         What::Store => match task.log {
             LogKind::Memory => Err("a log in memory does not come back".into()),
             LogKind::Redb => measure(&task, async |task| load(task, open_redb(&task.path())?).await).await,
+            LogKind::Wal => measure(&task, async |task| load(task, open_wal(&task.path(), 1)?).await).await,
         },
         What::Node => match task.log {
             LogKind::Memory => Err("a log in memory does not come back".into()),
             LogKind::Redb => measure(&task, async |task| start(task, open_redb(&task.path())?).await).await,
+            LogKind::Wal => measure(&task, async |task| start(task, open_wal(&task.path(), 1)?).await).await,
         },
     }
 }
