@@ -12,7 +12,7 @@ use tracing::Instrument;
 
 use crate::engine::{Apply, Input, SnapshotId};
 use crate::entries::Entries;
-use crate::entry::{Index, Term};
+use crate::entry::{Entry, Index, Payload, Term};
 use crate::error::Fatal;
 use crate::message::InstallSnapshot;
 use crate::network::RaftNetwork;
@@ -26,8 +26,13 @@ use super::shared::Shared;
 use super::snapshot::{self, Transfer};
 use super::stages::ApplyTiming;
 use super::streams::IncomingStream;
+use super::sync::yield_now;
 use super::waiters::{Batch, answer};
 use super::{catch_up, spawn};
+
+/// So many callers are answered before they get their turn. Tokio keeps 256 tasks of a thread in order, and has those wait
+/// much longer that are too many.
+const ANSWERS_PER_POLL_MAX: u64 = 128;
 
 /// Something to be done with the state machine. One ordered queue for all of it, so that no installation can race with
 /// the entries before it.
@@ -205,12 +210,39 @@ where
             ))));
         }
         self.applied = applied;
-        for entry in answer(&entries, responses, waiting) {
-            self.tell(Item::Superseded { entry });
+        if !waiting.is_empty() {
+            self.answer(&entries, commands, responses, waiting).await;
         }
         let timing = ApplyTiming { began, answered: self.shared.clock.now() };
         self.shared.inbox.push_applied(self.applied.last_applied, timing);
         Ok(())
+    }
+
+    /// Answers those who wait for `entries`, and lets them go on: executors keep only so many tasks in order.
+    async fn answer(
+        &mut self,
+        entries: &Entries<C>,
+        commands: usize,
+        responses: Vec<C::Response>,
+        waiting: &mut Vec<Batch<C>>,
+    ) {
+        let range = entries.range();
+        let mut responses = responses.into_iter();
+        let mut next = range.start;
+        while next < range.end {
+            let end = range.end.min(next + ANSWERS_PER_POLL_MAX);
+            let part = entries.slice(next..end);
+            let is_command = |entry: &&Entry<C>| matches!(entry.payload, Payload::Command(_));
+            let own =
+                if commands == entries.len() { part.len() } else { part.iter().filter(is_command).count() };
+            for entry in answer(&part, own, responses.by_ref(), waiting) {
+                self.tell(Item::Superseded { entry });
+            }
+            next = end;
+            if next < range.end {
+                yield_now().await;
+            }
+        }
     }
 
     async fn install(

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use futures::channel::oneshot;
 
-use crate::engine::{Effects, Engine, Input, LogRead, SnapshotEffect, SnapshotId, WriteHold, WriteId};
+use crate::engine::{Effects, Engine, Input, LogRead, SnapshotId, WriteHold, WriteId};
 use crate::entry::{Index, LogId};
 use crate::error::WriteError;
 use crate::leadership::LeadershipEvent;
@@ -15,12 +15,15 @@ use crate::network::RaftNetwork;
 use crate::runtime::AsyncRuntime;
 use crate::type_config::TypeConfig;
 
+mod ending;
+mod snapshots;
+
 use super::alarm::Alarm;
 use super::apply_loop::Work;
 use super::arrivals::Arrivals;
 use super::clock_watch::ClockWatch;
 use super::gathered::Gathered;
-use super::inbox::Inbox;
+use super::inbox::{Inbox, Queue as _};
 use super::item::Item;
 use super::log_loop::LogQueue;
 use super::outbox::Outbox;
@@ -67,10 +70,26 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     publisher: Publisher<C>,
     outbox: Outbox<C, N>,
     alarm: Alarm,
+    /// The last write that has become durable, and that the engine has not been told.
+    persisted: Option<WriteId>,
+    /// Other tasks of the thread have had their turn since the last one of this.
+    has_yielded: bool,
+    /// How many commands were asked for when some were asked for last.
+    written_last: usize,
+    /// When there is something to do even if nothing comes in.
+    deadline: Option<Instant>,
     /// When to look how far the state machine has come, while it has something before it.
     look_at_applied: Option<Instant>,
     /// Only where leases rest on the clock.
     clock_watch: Option<ClockWatch>,
+}
+
+/// What has come in.
+enum Arrived {
+    Nothing,
+    /// The writes of some clients, and more are expected at once.
+    FirstWrites,
+    Something,
 }
 
 /// The ways to the other loops.
@@ -95,7 +114,7 @@ where
     ) -> Self {
         let metrics = shared.watch.latest();
         let publisher = Publisher::new(&engine, shared.config.metrics_interval_ms);
-        Self {
+        let mut core = Self {
             engine,
             runtime,
             queues,
@@ -112,10 +131,16 @@ where
             publisher,
             outbox: Outbox::new(network, &metrics.membership),
             alarm: Alarm::new(shared.clock.clone(), shared.inbox.consumer().clone()),
+            persisted: None,
+            has_yielded: false,
+            written_last: 0,
+            deadline: None,
             look_at_applied: None,
             clock_watch: ClockWatch::of(&shared.config),
             shared,
-        }
+        };
+        core.deadline = core.next_deadline();
+        core
     }
 
     pub(super) fn shared(&self) -> &Shared<C> {
@@ -130,31 +155,65 @@ where
             if self.shared.fatal().is_some() {
                 return Poll::Ready(());
             }
-            let has_arrivals = self.take_arrivals();
-            let persisted = self.queues.log.take_done();
+            let arrived = self.take_arrivals();
+            self.persisted = self.queues.log.take_done().or(self.persisted);
             let mut has_rung = self.alarm.has_rung();
-            if !has_arrivals && persisted.is_none() && !self.may_write() {
-                has_rung |= self.alarm.set(self.next_deadline());
-                if !has_rung {
-                    // A closed inbox has woken this task, but then the reason is set.
-                    return if self.shared.fatal().is_some() { Poll::Ready(()) } else { Poll::Pending };
+            let is_pressed = matches!(arrived, Arrived::Something) || has_rung || self.may_write();
+            if !is_pressed && self.has_time() {
+                let is_idle = self.persisted.is_none() && !self.outbox.holds_commits();
+                if matches!(arrived, Arrived::Nothing) && is_idle {
+                    has_rung = self.alarm.set(self.deadline);
+                    if !has_rung {
+                        // A closed inbox has woken this task, but then the reason is set.
+                        let has_stopped = self.shared.fatal().is_some();
+                        return if has_stopped { Poll::Ready(()) } else { Poll::Pending };
+                    }
+                } else if !std::mem::replace(&mut self.has_yielded, true) {
+                    // What other tasks of this thread have for this one then goes into the same turn.
+                    cx.waker().wake_by_ref();
+                    return Poll::Pending;
+                } else if self.persisted.is_none() {
+                    self.outbox.send_commits(self.engine.membership());
+                    self.has_yielded = false;
+                    continue;
                 }
             }
-            self.turn(persisted, has_rung);
+            self.has_yielded = false;
+            self.turn(has_rung);
         }
         cx.waker().wake_by_ref();
         Poll::Pending
     }
 
-    /// Takes what has come in, if there is anything for which a turn is to be taken. Says whether there is.
-    fn take_arrivals(&mut self) -> bool {
-        let wants_applied = self.wants_applied();
-        let Self { shared, taken, .. } = self;
-        if !taken.is_empty() {
-            return true;
+    /// Whether nothing is late if other tasks get their turn before this one sees that its log has written something. A
+    /// leader may be acknowledged by others in the meantime; a follower holds back its answer until then.
+    fn has_time(&self) -> bool {
+        self.persisted.is_none()
+            || self.engine.leading_term().is_some() && 1 < self.engine.membership().nodes().len()
+    }
+
+    /// Takes what has come in, if there is anything for which a turn is to be taken.
+    ///
+    /// Where many write, those who were answered together write again together: they get their turn first, once, so that
+    /// they are one batch. An executor would run this task behind the first of them otherwise.
+    fn take_arrivals(&mut self) -> Arrived {
+        if !self.taken.is_empty() {
+            return Arrived::Something;
         }
-        taken.wants_applied = wants_applied;
-        shared.inbox.take_loud(taken, |arrivals| arrivals.wants_applied = wants_applied)
+        let wants_applied = self.wants_applied();
+        let expects_more = 1 < self.written_last && !self.has_yielded;
+        let mut arrived = Arrived::Nothing;
+        self.taken.wants_applied = wants_applied;
+        self.shared.inbox.take_if(&mut self.taken, |arrivals| {
+            arrivals.wants_applied = wants_applied;
+            arrived = match () {
+                () if arrivals.is_quiet() => Arrived::Nothing,
+                () if expects_more && arrivals.has_only_writes() => Arrived::FirstWrites,
+                () => Arrived::Something,
+            };
+            matches!(arrived, Arrived::Something)
+        });
+        arrived
     }
 
     /// Whether somebody waits for what the state machine has applied. Nobody else need be woken for it: it is seen soon
@@ -177,21 +236,21 @@ where
         deadlines.into_iter().flatten().min()
     }
 
-    fn turn(&mut self, persisted: Option<WriteId>, has_rung: bool) {
+    fn turn(&mut self, has_rung: bool) {
         if self.taken.is_empty() {
             // What nobody has waited for, if there is anything.
             self.shared.inbox.take_all(&mut self.taken);
         }
         // Behind the look into the inbox: who reads by a lease must have asked before this time.
         let now = self.runtime.now();
-        let is_due = has_rung || self.next_deadline().is_some_and(|deadline| deadline <= now);
+        let is_due = has_rung || self.deadline.is_some_and(|deadline| deadline <= now);
         if let Some(watch) = &mut self.clock_watch
             && watch.has_jumped(now, self.runtime.wall_clock())
         {
             tracing::warn!(name: "raft.clock_jumped", node = %self.shared.id, "the clock has stopped or jumped: no lease is relied on");
             self.engine.step(now, Input::ClockJumped);
         }
-        if let Some(write) = persisted {
+        if let Some(write) = self.persisted.take() {
             self.engine.step(now, Input::Persisted { write });
         }
         self.accept_arrivals(now);
@@ -209,11 +268,12 @@ where
         let is_applying = self.engine.applied().index < self.handed_over;
         self.look_at_applied = is_applying.then(|| now + LOOK_AT_APPLIED);
         self.publish(now, Publisher::publish_if_due);
+        self.deadline = self.next_deadline();
     }
 
     /// Lets the engine see what was taken, up to a limit.
     fn accept_arrivals(&mut self, now: Instant) {
-        for (last, timing) in std::mem::take(&mut self.taken.applied) {
+        for (last, timing) in self.taken.applied.drain(..) {
             self.stages.applied(last, last.index - self.engine.applied().index, &timing);
             self.engine.step(now, Input::Applied { last });
             self.requests.applied(now, last.index);
@@ -288,6 +348,7 @@ where
             None if self.gathered.has_commands() => {
                 let inputs_max = self.shared.config.inputs_per_turn_max as usize;
                 let (Writes { commands, waiters }, since) = self.gathered.take_writes(inputs_max);
+                self.written_last = commands.len();
                 let request = self.requests.add(Asker::Write(waiters, since.unwrap_or(now)));
                 self.engine.step(now, Input::Write { request, commands });
             }
@@ -352,81 +413,9 @@ where
         }
     }
 
-    fn carry_out_snapshot(&mut self, effect: SnapshotEffect<C>) {
-        let work = match effect {
-            SnapshotEffect::Build { id } => Work::BuildSnapshot { id, cancel: self.cancel(id) },
-            SnapshotEffect::Send { id, peer, term } => {
-                let Some(node) = self.outbox.address(self.engine.membership(), peer).cloned() else {
-                    // It was never a member.
-                    let input = Input::SnapshotSent { id, response: None };
-                    let _ = self.shared.inbox.push(Item::input(input));
-                    return;
-                };
-                Work::SendSnapshot { id, peer, node, term, cancel: self.cancel(id) }
-            }
-            SnapshotEffect::Install { id, request, snapshot } => {
-                let Some(data) = self.requests.take_stream(request) else {
-                    panic!("the engine installs a snapshot for {request:?}, which did not come with one");
-                };
-                self.installing.insert(id, snapshot.meta.last.index);
-                Work::InstallSnapshot { id, snapshot, data, cancel: self.cancel(id) }
-            }
-            SnapshotEffect::Discard { id } => {
-                self.cancels.remove(&id);
-                return;
-            }
-        };
-        let _ = self.queues.apply.push(work);
-    }
-
-    fn cancel(&mut self, id: SnapshotId) -> oneshot::Receiver<()> {
-        let (cancel, cancelled) = oneshot::channel();
-        self.cancels.insert(id, cancel);
-        cancelled
-    }
-
     fn publish(&mut self, now: Instant, when: fn(&mut Publisher<C>, Instant, &Sources<'_, C>)) {
-        let Self { engine, stages, requests, queues, shared, publisher, .. } = self;
-        when(publisher, now, &Sources { engine, stages, requests, log: &queues.log, shared });
-    }
-
-    /// A write to the log has failed: the engine names a successor and falls silent. Nothing else but its replies is
-    /// passed on.
-    pub(super) fn storage_failed(&mut self) {
-        let now = self.runtime.now();
-        self.engine.step(now, Input::StorageFailed);
-        let Effects { messages, replies, leadership, .. } = self.engine.take_effects(now);
-        // All that a node without a disk may still say: who is to take over.
-        self.outbox.send(self.engine.membership(), messages);
-        self.shared.leadership.publish(leadership);
-        for (request, reply) in replies {
-            if let Some((batch, _)) = self.requests.answer(request, reply, now, now) {
-                self.pending.appended(batch, now);
-            }
-        }
-        self.publish(now, Publisher::look);
-    }
-
-    /// Answers everybody who still waits. Nothing may be asked of the core afterwards.
-    ///
-    /// `has_panicked` tells that the core was interrupted in the middle of a turn.
-    pub(super) fn finish(&mut self, has_panicked: bool) {
-        self.queues.apply.close();
-        self.queues.catch_up.close();
-        self.cancels.clear();
-        let reason = self.shared.reason();
-        if has_panicked {
-            self.requests.forget_writers();
-        } else {
-            self.publish(self.runtime.now(), Publisher::publish_last);
-        }
-        self.requests.fail(&reason);
-        // Dropping those who wait for entries tells them that the outcome is unknown.
-        self.pending = Pending::new();
-        self.gathered.take_writes(usize::MAX).0.waiters.fail(&WriteError::Fatal(reason.clone()));
-        std::mem::take(&mut self.taken).refuse(&reason);
-        self.shared.inbox.drain().refuse(&reason);
-        self.shared.leadership.close();
-        self.shared.watch.stop(reason);
+        let Self { engine, stages, requests, queues, shared, publisher, outbox, .. } = self;
+        let spared = outbox.spared();
+        when(publisher, now, &Sources { engine, stages, requests, log: &queues.log, shared, spared });
     }
 }

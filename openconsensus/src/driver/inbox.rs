@@ -87,15 +87,14 @@ impl<Q: Queue> Inbox<Q> {
         self.consumer.register(cx.waker());
     }
 
-    /// Lets `prepare` change the queue. If it is not quiet then, it is exchanged for `taken`, which must be empty.
-    pub(crate) fn take_loud(&self, taken: &mut Q, prepare: impl FnOnce(&mut Q)) -> bool {
+    /// Exchanges the queue for `taken`, which must be empty, if `is_wanted` says so of the queue.
+    pub(crate) fn take_if(&self, taken: &mut Q, is_wanted: impl FnOnce(&mut Q) -> bool) -> bool {
         let mut state = lock(&self.state);
-        prepare(&mut state.queue);
-        if state.queue.is_quiet() {
-            return false;
+        let is_wanted = is_wanted(&mut state.queue);
+        if is_wanted {
+            std::mem::swap(&mut state.queue, taken);
         }
-        std::mem::swap(&mut state.queue, taken);
-        true
+        is_wanted
     }
 
     /// Exchanges the queue for `taken`, which must be empty, be it quiet or not.

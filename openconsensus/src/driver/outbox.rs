@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::entry::LogId;
 use crate::membership::{Membership, MembershipAt};
-use crate::message::Message;
+use crate::message::{Body, Message};
 use crate::network::RaftNetwork;
 use crate::type_config::TypeConfig;
 
@@ -16,6 +16,11 @@ pub(super) struct Outbox<C: TypeConfig, N> {
     known: BTreeMap<C::NodeId, C::Node>,
     /// The membership that they were last taken from.
     membership: LogId,
+    /// Messages that only tell a commit and have not left, one for a peer at most.
+    commits: Vec<(C::NodeId, Message<C>)>,
+    spared: u64,
+    /// Empty: keeps its allocation.
+    by_peer: Vec<(C::NodeId, Vec<Message<C>>)>,
 }
 
 impl<C, N> Outbox<C, N>
@@ -24,21 +29,56 @@ where
     N: RaftNetwork<C>,
 {
     pub(super) fn new(network: Arc<N>, at: &MembershipAt<C>) -> Self {
-        Self { network, known: at.membership.nodes().clone(), membership: at.log_id }
+        let known = at.membership.nodes().clone();
+        Self { network, known, membership: at.log_id, commits: Vec::new(), spared: 0, by_peer: Vec::new() }
     }
 
-    /// Sends messages, those for one peer together and in order.
-    pub(super) fn send(&self, membership: &Membership<C>, messages: Vec<(C::NodeId, Message<C>)>) {
-        let mut by_peer: Vec<(C::NodeId, Vec<Message<C>>)> = Vec::new();
+    /// Sends messages, those for one peer together and in order. A message that only tells a commit is kept until
+    /// [`send_commits`](Self::send_commits): the next append may tell it too.
+    pub(super) fn send(&mut self, membership: &Membership<C>, messages: Vec<(C::NodeId, Message<C>)>) {
+        let mut by_peer = std::mem::take(&mut self.by_peer);
         for (peer, message) in messages {
             match by_peer.iter_mut().find(|(other, _)| *other == peer) {
                 Some((_, messages)) => messages.push(message),
                 None => by_peer.push((peer, vec![message])),
             }
         }
-        for (peer, messages) in by_peer {
+        for (peer, mut messages) in by_peer.drain(..) {
+            let kept = self.commits.iter().position(|(other, _)| *other == peer);
+            if let [Message { body: Body::Commit { .. }, .. }] = messages[..] {
+                self.spared += u64::from(kept.is_some());
+                kept.map(|place| self.commits.remove(place));
+                self.commits.extend(messages.pop().map(|commit| (peer, commit)));
+                continue;
+            }
+            if let Some(place) = kept {
+                let (_, commit) = self.commits.remove(place);
+                if messages.iter().any(|message| matches!(message.body, Body::Append { .. })) {
+                    self.spared += 1;
+                } else {
+                    messages.insert(0, commit);
+                }
+            }
             self.network.send(peer, self.address(membership, peer), messages);
         }
+        self.by_peer = by_peer;
+    }
+
+    /// Whether there are commits that no append has told so far.
+    pub(super) fn holds_commits(&self) -> bool {
+        !self.commits.is_empty()
+    }
+
+    /// Sends what [`send`](Self::send) has kept.
+    pub(super) fn send_commits(&mut self, membership: &Membership<C>) {
+        for (peer, commit) in std::mem::take(&mut self.commits) {
+            self.network.send(peer, self.address(membership, peer), vec![commit]);
+        }
+    }
+
+    /// How many messages did not have to leave because later ones have told the same.
+    pub(super) fn spared(&self) -> u64 {
+        self.spared
     }
 
     /// How to reach a peer, be it a member or not any more.

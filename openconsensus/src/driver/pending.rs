@@ -151,7 +151,7 @@ mod tests {
         let mut handed_over = pending.hand_over(5..7);
         assert_eq!(ranges(&handed_over), [(4, 6..7), (1, 5..7)]);
         let applied = [(2, 5), (4, 6)].map(|(term, index)| command(LogId::new(term, index)));
-        answer(&Vec::from(applied).into(), vec![0, 0], &mut handed_over);
+        answer(&Vec::from(applied).into(), 2, [0, 0].into_iter(), &mut handed_over);
         let dropped = || Some(Err(WriteError::Dropped));
         assert_eq!(answers(&mut a_replies), [dropped(), dropped(), None]);
         assert_eq!(pending.next_deadline(), Some(later));

@@ -42,6 +42,8 @@ pub(super) struct Sources<'a, C: TypeConfig> {
     pub(super) requests: &'a Requests<C>,
     pub(super) log: &'a LogQueue<C>,
     pub(super) shared: &'a Shared<C>,
+    /// Commit messages of the engine that did not have to leave.
+    pub(super) spared: u64,
 }
 
 impl<C: TypeConfig> Sources<'_, C> {
@@ -131,6 +133,7 @@ impl<C: TypeConfig> Publisher<C> {
         }
         let mut metrics = RaftMetrics { histograms: self.histograms.clone(), ..sources.engine.metrics(now) };
         sources.shared.count_queues(&mut metrics.queues);
+        metrics.counters.sent.take_back_commits::<C>(sources.spared);
         metrics
     }
 

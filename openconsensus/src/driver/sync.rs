@@ -1,12 +1,27 @@
-//! Small pieces that the loops and the handle share: a lock, and a count of the tasks that still run.
+//! Small pieces that the loops and the handle share: a lock, a pause, and a count of the tasks that still run.
 
+use std::future::poll_fn;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::Poll;
 
 use futures::channel::oneshot;
 
 /// Locks, also after a panic of another holder: nothing that is guarded here is ever left half changed.
 pub(crate) fn lock<T: ?Sized>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Lets the other tasks of the thread have their turn.
+pub(super) async fn yield_now() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 /// Counts the tasks of a node, so that a shutdown can wait until the last has dropped what it owns.

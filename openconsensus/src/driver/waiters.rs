@@ -309,26 +309,25 @@ impl<C: TypeConfig> Drop for Batch<C> {
     }
 }
 
-/// Answers those who wait for `entries`, which have just been applied. Returns entries that others have waited for and
-/// that were superseded.
+/// Answers those who wait for `entries`, which have just been applied. `commands` is how many of them are commands, and
+/// `responses` begins with those of these. Returns entries that others have waited for and that were superseded.
 pub(super) fn answer<C: TypeConfig>(
     entries: &Entries<C>,
-    responses: Vec<C::Response>,
+    commands: usize,
+    responses: impl Iterator<Item = C::Response>,
     waiting: &mut Vec<Batch<C>>,
 ) -> Vec<LogId> {
-    if waiting.is_empty() {
-        return Vec::new();
-    }
     let superseded = waiting.iter_mut().filter_map(|batch| batch.drop_superseded(entries)).collect();
     // Of several who wait for an entry no more than one has waited for what it was.
     waiting.retain(Batch::is_open);
     waiting.sort_by_key(|batch| batch.next().index);
-    if responses.len() == entries.len() {
-        tell_applied(entries.range(), responses.into_iter(), |_| true, waiting);
+    let responses = responses.take(commands);
+    if commands == entries.len() {
+        tell_applied(entries.range(), responses, |_| true, waiting);
     } else {
         let has_command =
             |index| matches!(entries.at(index), Some(Entry { payload: Payload::Command(_), .. }));
-        tell_applied(entries.range(), responses.into_iter(), has_command, waiting);
+        tell_applied(entries.range(), responses, has_command, waiting);
     }
     waiting.retain(Batch::is_open);
     superseded
@@ -353,6 +352,8 @@ fn tell_applied<C: TypeConfig>(
         batch.applied(end - next, &mut responses);
         at = end;
     }
+    // Those behind are for somebody else.
+    responses.for_each(drop);
 }
 
 #[cfg(test)]

@@ -121,6 +121,12 @@ impl MessageCounters {
         self.bytes += bytes;
     }
 
+    /// So many commits did not have to leave after they were counted.
+    pub(crate) fn take_back_commits<C: TypeConfig>(&mut self, count: u64) {
+        self.commits -= count;
+        self.bytes -= count * Message::<C>::OVERHEAD_BYTES;
+    }
+
     /// The counts of messages by the name of their kind.
     pub fn by_kind(&self) -> [(&'static str, u64); 14] {
         let Self {

@@ -53,8 +53,8 @@ pub(in crate::driver) fn command(log_id: LogId) -> Entry<U64> {
 fn apply(start: Index, terms: &[u64], batch: &mut Vec<Batch<U64>>) -> Vec<LogId> {
     let log_ids = terms.iter().zip(start..).map(|(term, index)| LogId::new(*term, index));
     let entries: Vec<_> = log_ids.map(command).collect();
-    let responses = entries.iter().map(|entry| entry.log_id.index * 10).collect();
-    answer(&entries.into(), responses, batch)
+    let responses: Vec<_> = entries.iter().map(|entry| entry.log_id.index * 10).collect();
+    answer(&entries.into(), responses.len(), responses.into_iter(), batch)
 }
 
 fn many(waiters: &mut Waiters<U64>, count: u32) -> ManyAnswers<U64> {
@@ -112,7 +112,9 @@ fn responses_find_their_commands_between_entries_that_have_none() {
     let entries: Entries<U64> = (4..10).map(entry).collect::<Vec<_>>().into();
     // Commands 5, 6, 8 and 9. In whatever order those who wait were handed over.
     let mut waiting = vec![last, first];
-    assert_eq!(answer(&entries, vec![50, 60, 80, 90], &mut waiting), []);
+    let mut responses = [50, 60, 80, 90, 110].into_iter();
+    assert_eq!(answer(&entries, 4, responses.by_ref(), &mut waiting), []);
+    assert_eq!(responses.next(), Some(110), "what stands behind belongs to others");
     assert_eq!(answers(std::slice::from_mut(&mut first_reply[0])), [Some(Ok(60))]);
     assert_eq!(answers(std::slice::from_mut(&mut last_reply[0])), [Some(Ok(90))]);
 }
