@@ -27,6 +27,10 @@ pub trait RequestTransport<C: TypeConfig>: MaybeSend + MaybeSync + 'static {
     /// For each peer one call at a time is made for small messages and one for bulk data; what is sent meanwhile goes
     /// with the next. The future may be dropped when it takes too long. After an error the messages are not sent again:
     /// the algorithm repeats what matters.
+    ///
+    /// Messages are serde with the feature `serde`, which encodes the entries of an append anew for each peer. Who wants
+    /// that done once, for the disk and all peers, sends [`Entries::encoded`](crate::Entries::encoded) in their place and
+    /// puts the message together again with [`Entries::decode`](crate::Entries::decode).
     fn deliver(
         &self,
         peer: C::NodeId,
