@@ -244,6 +244,26 @@ fn a_bit_that_flips_anywhere_is_noticed_where_it_counts() {
 }
 
 #[test]
+fn a_bit_that_flips_anywhere_in_a_short_log_is_noticed_where_it_counts() {
+    let mut outcomes = Outcomes::default();
+    let disk = SimDisk::default();
+    let mut workload = Workload::new(3, SEGMENT_BYTES);
+    let opened = open(&disk, SEGMENT_BYTES).unwrap();
+    let (history, opened) = make_calls_and_keep(&disk, opened, &mut workload, 4).unwrap();
+    let files = disk.all_bytes();
+    drop(opened);
+    let frames = frames(&files).unwrap();
+    let end = frames.iter().map(|frame| frame.end).max().unwrap().min(HEADER_BYTES + 800);
+    let file = frames[0].file.clone();
+    let stored = Stored { earlier: files.clone(), files, history, frames };
+    for at in HEADER_BYTES..end {
+        let bit = 1 << (at % 8);
+        damage(&stored, &mut outcomes, (&file, at, 1), |bytes| bytes[0] ^= bit).unwrap();
+    }
+    assert!(outcomes.refused[&Region::Synced] > 300, "{outcomes:?}");
+}
+
+#[test]
 fn a_sector_that_is_lost_old_or_of_another_place_is_noticed_where_it_counts() {
     let mut outcomes = Outcomes::default();
     for_seeds("damage::a_sector_that_is_lost", 0..1, |seed| {

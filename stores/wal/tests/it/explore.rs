@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use fastrand::Rng;
 
-use crate::disk::{CrashPoint, SimDisk, Survival};
+use crate::disk::{CrashPoint, Operation, SimDisk, Survival};
 use crate::helpers::{Opened, open};
 use crate::model::{Call, History, Model};
 use crate::workload::Workload;
@@ -28,6 +28,8 @@ pub(crate) struct Seen {
     pub(crate) crashes: usize,
     pub(crate) recoveries: usize,
     pub(crate) later_crashes: usize,
+    /// Segments that got their name.
+    pub(crate) segments: usize,
 }
 
 impl std::ops::AddAssign for Seen {
@@ -35,6 +37,7 @@ impl std::ops::AddAssign for Seen {
         self.crashes += other.crashes;
         self.recoveries += other.recoveries;
         self.later_crashes += other.later_crashes;
+        self.segments += other.segments;
     }
 }
 
@@ -79,6 +82,7 @@ pub(crate) fn explore(seed: u64, effort: Effort) -> Result<Seen, String> {
     let mut seen = Seen::default();
     let history = make_calls(&disk, opened, &mut workload, effort.calls)?;
     let points = disk.take_points();
+    seen.segments = disk.log_from(0).iter().filter(|done| **done == (Operation::Rename, true)).count();
     for (number, point) in points.iter().enumerate() {
         let about = |error: String| format!("a crash after operation {number} ({}):\n{error}", point.what);
         seen += crash_at(point, &history, &workload, effort, &mut random).map_err(about)?;

@@ -120,7 +120,7 @@ fn a_write_or_sync_that_fails_is_reported_and_ends_the_log_and_nothing_is_lost()
 #[test]
 fn with_syncs_that_lie_a_log_is_a_state_that_once_was_or_does_not_open() {
     let (mut opens, mut refusals) = (0, 0);
-    for_seeds("faults::with_syncs_that_lie", 0..6, |seed| {
+    for_seeds("faults::with_syncs_that_lie", 0..3, |seed| {
         let mut random = Rng::with_seed(seed);
         let segment_bytes = segment_bytes(seed);
         let disk = SimDisk::default();
@@ -155,7 +155,7 @@ fn with_syncs_that_lie_a_log_is_a_state_that_once_was_or_does_not_open() {
 #[test]
 fn a_full_disk_is_an_error_that_says_so_and_with_room_the_log_goes_on() {
     let (mut failures, mut disks) = (0, 0);
-    for_seeds("faults::a_full_disk", 0..4, |seed| {
+    for_seeds("faults::a_full_disk", 0..2, |seed| {
         let mut random = Rng::with_seed(seed);
         for space in [0, 1, 511, 4096, 20_000, 60_000, 66_000] {
             disks += 1;

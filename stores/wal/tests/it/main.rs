@@ -8,4 +8,5 @@ mod explore;
 mod faults;
 mod helpers;
 mod model;
+mod stale;
 mod workload;

@@ -276,7 +276,11 @@ impl SimDisk {
 
     /// All files.
     pub(crate) fn all_bytes(&self) -> BTreeMap<String, Vec<u8>> {
-        self.names().into_iter().map(|name| (name.clone(), self.bytes(&name))).collect()
+        // At one moment: the log may be at work.
+        let inner = self.lock_state();
+        let files = &inner.state.files;
+        let names = inner.state.names.iter();
+        names.map(|(name, file)| (name.clone(), files[file].bytes().to_vec())).collect()
     }
 
     /// A disk with these files, all durable.
