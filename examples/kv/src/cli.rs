@@ -132,10 +132,11 @@ pub fn parse_seconds(text: &str) -> std::result::Result<Duration, String> {
 /// Runs the program to its end.
 pub fn main(cli: Cli) -> ExitCode {
     let result = start_logging(&cli).and_then(|()| {
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| Failure::negative(format!("cannot start threads: {error}")))?;
+        let runtime = match &cli.command {
+            Command::Serve(args) => args.runtime(),
+            _ => tokio::runtime::Builder::new_multi_thread().enable_all().build(),
+        };
+        let runtime = runtime.map_err(|error| Failure::negative(format!("cannot start threads: {error}")))?;
         let result = runtime.block_on(run(cli.command));
         // A thread that is blocked in a read of standard input must not hold up the end.
         runtime.shutdown_timeout(Duration::from_secs(1));

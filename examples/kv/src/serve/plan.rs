@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io;
+use std::num::NonZero;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use openconsensus::Config;
 use openconsensus_wal::WalOptions;
+use tokio::runtime::{Builder, Runtime};
 
 use super::stores::LogStore;
 use crate::address::{NodeList, is_any_host, is_reachable, parse_address};
@@ -46,6 +48,10 @@ pub struct ServeArgs {
     /// Reach these peers here and not where the members know them: for tunnels, proxies and tests of the network
     #[arg(long, value_name = "2=HOST:PORT,...")]
     peer_via: Option<NodeList>,
+    /// How many threads serve clients and peers; files have threads of their own. One thread costs least for each request,
+    /// several serve more of them at a time. By default as many as there are processors, and one where there are two
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    threads: Option<u16>,
     /// Expose metrics for Prometheus at http://HOST:PORT/metrics; port 0 takes a free one
     #[arg(long, value_name = "HOST:PORT", value_parser = parse_address)]
     metrics: Option<String>,
@@ -54,6 +60,30 @@ pub struct ServeArgs {
     json: bool,
     #[command(flatten, next_help_heading = "Timeouts and limits")]
     config: ConfigArgs,
+}
+
+impl ServeArgs {
+    /// The runtime of a node.
+    ///
+    /// # Errors
+    ///
+    /// The threads cannot be started.
+    pub fn runtime(&self) -> io::Result<Runtime> {
+        let processors = std::thread::available_parallelism().map_or(1, NonZero::get);
+        // On one thread, tasks run in the order in which they were woken: a connection writes the answers to all requests
+        // that have become ready together, and nobody is woken to share the work. On two processors a second thread takes
+        // from the disk's threads and from the clients more than it gives.
+        let by_default = if processors <= 2 { 1 } else { processors };
+        let mut builder = match self.threads.map_or(by_default, usize::from) {
+            1 => Builder::new_current_thread(),
+            threads => {
+                let mut builder = Builder::new_multi_thread();
+                builder.worker_threads(threads);
+                builder
+            }
+        };
+        builder.enable_all().build()
+    }
 }
 
 /// The values of [`Config`] that are set most often.
@@ -158,6 +188,7 @@ impl Plan {
             peer_via,
             metrics,
             json,
+            threads: _,
             config,
         } = args;
         let config = config.config();
@@ -254,6 +285,7 @@ pub(super) fn check_own_entry(id: u64, advertise: Option<&str>, list: &NodeList)
 #[cfg(test)]
 mod tests {
     use clap::Parser;
+    use tokio::runtime::RuntimeFlavor;
 
     use super::*;
 
@@ -291,6 +323,24 @@ mod tests {
             assert!(error.text.contains(says), "{wrong}: {error}");
             assert_eq!(error.exit, crate::outcome::Exit::Usage);
         }
+    }
+
+    #[test]
+    fn a_node_runs_on_as_many_threads_as_are_wanted() {
+        let runtime = |line: &str| {
+            let args = format!("serve --id 1 --listen h:1 --data-dir x {line}");
+            let line = Line::try_parse_from(args.split_whitespace()).map_err(|error| error.to_string())?;
+            line.serve.runtime().map_err(|error| error.to_string())
+        };
+        let one = runtime("--threads 1").unwrap();
+        assert_eq!(one.handle().runtime_flavor(), RuntimeFlavor::CurrentThread);
+        let three = runtime("--threads 3").unwrap();
+        assert_eq!(three.handle().runtime_flavor(), RuntimeFlavor::MultiThread);
+        assert_eq!(three.metrics().num_workers(), 3);
+        let processors = std::thread::available_parallelism().unwrap().get();
+        let expected = if processors <= 2 { 1 } else { processors };
+        assert_eq!(runtime("").unwrap().metrics().num_workers(), expected);
+        assert!(runtime("--threads 0").unwrap_err().contains("0 is not in 1..=1024"));
     }
 
     #[test]
