@@ -24,6 +24,7 @@ use std::rc::Rc;
 use clap::Parser;
 use openconsensus_bench::{Contender, Failure, Options, Parameters, Report, parameters};
 use tokio::runtime::Runtime;
+use tokio::signal::unix::{SignalKind, signal};
 
 use calls::Side;
 use cluster::{Cluster, Program};
@@ -84,7 +85,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut clusters = Vec::new();
     for program in &programs {
-        let cluster = runtime.block_on(Cluster::start(program, &folder.path().join(&program.name)))?;
+        let starting = Cluster::start(program, &folder.path().join(&program.name));
+        let cluster = runtime.block_on(unless_interrupted(starting))?;
         eprintln!("{}: processes {:?}", program.name, cluster.ids());
         clusters.push(Rc::new(RefCell::new(cluster)));
     }
@@ -131,12 +133,25 @@ fn measure(
         .iter()
         .map(|(name, load, cluster)| {
             let measure = move |_round: usize| {
-                runtime.block_on(load.measure(&mut cluster.borrow_mut(), connections, length))
+                let cluster = &mut cluster.borrow_mut();
+                runtime.block_on(unless_interrupted(load.measure(cluster, connections, length)))
             };
             (name.as_str(), Box::new(measure) as Box<dyn FnMut(usize) -> Result<_, Failure>>)
         })
         .collect();
     report.compare(case, &mut contenders)
+}
+
+/// The result of `work`, or an error when this process is asked to end: its children are then ended first.
+async fn unless_interrupted<T>(work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    tokio::select! {
+        biased;
+        _ = interrupt.recv() => Err("interrupted".into()),
+        _ = terminate.recv() => Err("terminated".into()),
+        result = work => result,
+    }
 }
 
 /// Everything that is measured, by name: one of each kind where this is a smoke.
