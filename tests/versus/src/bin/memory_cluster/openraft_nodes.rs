@@ -11,7 +11,7 @@ use futures::{Stream, StreamExt, TryStreamExt};
 use openconsensus_bench::Failure;
 use openraft::alias::{SnapshotOf, VoteOf};
 use openraft::base::{BoxFuture, BoxStream};
-use openraft::errors::{ClientWriteError, RPCError, ReplicationClosed, StreamingError, Unreachable};
+use openraft::errors::{RPCError, ReplicationClosed, StreamingError, Unreachable};
 use openraft::network::{
     Backoff, NetBackoff, NetSnapshot, NetStreamAppend, NetTransferLeader, NetVote, RPCOption,
 };
@@ -161,7 +161,7 @@ impl Cluster for Nodes {
         leader.wait(timeout).state(ServerState::Leader, "leads").await?;
         // A node says that it leads a moment before it takes writes.
         while let Err(error) = leader.client_write(payload(0, 16)).await {
-            if error.forward_to_leader::<ClientWriteError<Types>>().is_none() {
+            if error.forward_to_leader().is_none() {
                 return Err(error.into());
             }
         }
