@@ -51,6 +51,7 @@ pub use report::{Case, Contender, Measured, Metric, Parameters, Report, Run, Val
 pub use resident::{resident_bytes, resident_bytes_of};
 pub use rounds::{Spread, median, turns};
 pub use sample::{Latencies, Sample};
+pub use table::number;
 
 /// Whatever ends a measurement early.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;

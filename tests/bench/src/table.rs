@@ -64,7 +64,7 @@ fn shown(spread: Spread) -> String {
 }
 
 /// Three digits that count, and no more than a reader can compare.
-pub(crate) fn number(value: f64) -> String {
+pub fn number(value: f64) -> String {
     match value.abs() {
         size if size < 1.0 => format!("{value:.3}"),
         size if size < 10.0 => format!("{value:.2}"),
