@@ -76,6 +76,9 @@ pub trait DiskFile: Debug + Send + Sync + 'static {
     /// Reads from `offset` on into `buffer`, as [`Read::read`](io::Read::read) does: 0 means the end of the file.
     fn read_at(&self, offset: u64, buffer: &mut [u8]) -> io::Result<usize>;
 
+    /// Says that the whole file will be read soon, so that it may be fetched meanwhile. Nothing depends on it.
+    fn will_read(&self) {}
+
     /// Writes all of `parts`, one after the other, from `offset` on; behind its end the file grows. Not durable before
     /// [`sync_data`](Self::sync_data) has returned.
     fn write_at(&self, offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()>;

@@ -80,7 +80,7 @@ impl<C: TypeConfig, K: EntryCodec<C>> WalLog<C, K> {
             open(Arc::new(disk), &Owner { identity, codec: K::NAME }, options)?;
         let state = state::<C, K>(&group).map_err(|error| about.io(error))?;
         let name = path.display().to_string();
-        let reading = Reading { shared: shared.clone(), group: group.clone() };
+        let reading = Reading::new(shared.clone(), group.clone());
         let reading = Worker::spawn("wal reader", name, reading).map_err(|error| about.io(error))?;
         let housekeeping = options.housekeeping_aside.then(|| {
             let stock = stock.clone();

@@ -126,8 +126,16 @@ impl<C: TypeConfig, K: EntryCodec<C>> std::fmt::Debug for WalReader<C, K> {
 
 /// What the reading thread owns.
 pub(crate) struct Reading {
-    pub(crate) shared: Arc<Shared>,
-    pub(crate) group: Arc<Group>,
+    shared: Arc<Shared>,
+    group: Arc<Group>,
+    /// Where blocks of files are read into, kept for its memory.
+    buffer: Vec<u8>,
+}
+
+impl Reading {
+    pub(crate) fn new(shared: Arc<Shared>, group: Arc<Group>) -> Self {
+        Self { shared, group, buffer: Vec::new() }
+    }
 }
 
 impl Work for Reading {}
@@ -155,7 +163,7 @@ struct Plan {
 impl Reading {
     /// As many records of `range` as have `bytes_max`, and one more; at least one, if there is one. With a number of
     /// `truncations`, none if there were others since.
-    fn read(&self, range: Range<Index>, bytes_max: u64, truncations: Option<u64>) -> io::Result<Chunk> {
+    fn read(&mut self, range: Range<Index>, bytes_max: u64, truncations: Option<u64>) -> io::Result<Chunk> {
         let Some(plan) = self.plan(range) else {
             return Ok(Chunk { is_last: true, is_cut: truncations.is_some(), ..Chunk::default() });
         };
@@ -165,7 +173,7 @@ impl Reading {
         let mut records = Records { next: plan.range.start, bytes: Vec::new(), counted: 0, bytes_max };
         for (run, segment, end) in plan.runs {
             let end = end.min(plan.range.end);
-            read_run(&run, &segment, end, &mut records)
+            read_run(&run, &segment, end, &mut records, &mut self.buffer)
                 .map_err(|error| io::Error::new(error.kind(), format!("{}: {error}", segment.name())))?;
             if records.is_full() || records.next == plan.range.end {
                 break;
@@ -240,9 +248,16 @@ impl Records {
 }
 
 /// Reads the entries of a run that come next, before `end`.
-fn read_run(run: &Run, segment: &Segment, end: Index, records: &mut Records) -> io::Result<()> {
+fn read_run(
+    run: &Run,
+    segment: &Segment,
+    end: Index,
+    records: &mut Records,
+    buffer: &mut Vec<u8>,
+) -> io::Result<()> {
     let block_bytes = records.bytes_max.saturating_add(RUN_BYTES / 2).clamp(RUN_BYTES / 2, BLOCK_BYTES_MAX);
-    let mut blocks = Blocks::new(&*segment.file, block_bytes as usize)?;
+    let memory = std::mem::take(buffer);
+    let mut blocks = Blocks::with_buffer(&*segment.file, block_bytes as usize, memory)?;
     let mut offset = run.offset;
     while records.next < end && !records.is_full() {
         let Some(head) = blocks.head(offset)? else { return Err(unreadable(offset)) };
@@ -268,6 +283,10 @@ fn read_run(run: &Run, segment: &Segment, end: Index, records: &mut Records) -> 
         }
         offset = next_offset;
     }
+    *buffer = blocks.into_buffer();
+    // One that was large for the sake of one entry is not kept.
+    buffer.truncate(BLOCK_BYTES_MAX as usize);
+    buffer.shrink_to(BLOCK_BYTES_MAX as usize);
     Ok(())
 }
 

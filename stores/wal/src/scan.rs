@@ -176,6 +176,10 @@ impl Walk {
     fn all<D: Disk>(&mut self, disk: &D, segments: &[Arc<Segment>]) -> Result<(usize, u64), OpenError> {
         let mut previous: Option<(PathBuf, u64)> = None;
         for (place, segment) in segments.iter().enumerate() {
+            // While one is checked, the next one comes.
+            if let Some(next) = segments.get(place + 1) {
+                next.file.will_read();
+            }
             let path = disk.path(&segment.name());
             let end = self.segment(&path, segment, previous.as_ref())?;
             if end == HEADER_BYTES as u64 {

@@ -62,12 +62,14 @@ impl Segment {
     }
 }
 
-/// A file that is read from its front to its end, in large blocks.
+/// A file that is read in large blocks, mostly from its front to its end.
 pub(crate) struct Blocks<'a> {
     file: &'a dyn DiskFile,
     len_bytes: u64,
     block_bytes: usize,
+    /// Only the front of it, up to `filled`, holds what was read.
     buffer: Vec<u8>,
+    filled: usize,
     /// Where in the file the buffer begins.
     start: u64,
     /// How much was read in all.
@@ -76,8 +78,22 @@ pub(crate) struct Blocks<'a> {
 
 impl<'a> Blocks<'a> {
     pub(crate) fn new(file: &'a dyn DiskFile, block_bytes: usize) -> io::Result<Self> {
+        Self::with_buffer(file, block_bytes, Vec::new())
+    }
+
+    /// As [`new`](Self::new), with the memory of another one.
+    pub(crate) fn with_buffer(
+        file: &'a dyn DiskFile,
+        block_bytes: usize,
+        buffer: Vec<u8>,
+    ) -> io::Result<Self> {
         let len_bytes = file.len_bytes()?;
-        Ok(Self { file, len_bytes, block_bytes, buffer: Vec::new(), start: 0, read_bytes: 0 })
+        Ok(Self { file, len_bytes, block_bytes, buffer, filled: 0, start: 0, read_bytes: 0 })
+    }
+
+    /// Its memory, for another one.
+    pub(crate) fn into_buffer(self) -> Vec<u8> {
+        self.buffer
     }
 
     pub(crate) fn len_bytes(&self) -> u64 {
@@ -86,41 +102,42 @@ impl<'a> Blocks<'a> {
 
     /// The bytes from `offset` on: `count`, or fewer where the file ends.
     pub(crate) fn at(&mut self, offset: u64, count: usize) -> io::Result<&[u8]> {
-        let end = (offset + count as u64).min(self.len_bytes);
-        let buffered = self.start + self.buffer.len() as u64;
-        if offset < self.start || buffered < end {
-            self.fill(offset, (end.saturating_sub(offset)) as usize)?;
+        let end = (offset + count as u64).min(self.len_bytes).max(offset);
+        if offset < self.start || self.start + (self.filled as u64) < end {
+            self.fill(offset, (end - offset) as usize)?;
         }
-        let from = (offset - self.start).min(self.buffer.len() as u64) as usize;
-        let to = (end.saturating_sub(self.start) as usize).max(from);
+        // Behind the end of the file, and of the buffer, there is nothing.
+        let from = (offset - self.start).min(self.filled as u64) as usize;
+        let to = ((end - self.start).min(self.filled as u64) as usize).max(from);
         Ok(&self.buffer[from..to])
     }
 
     /// Has the buffer begin at `offset` and hold `needed` bytes at least.
     fn fill(&mut self, offset: u64, needed: usize) -> io::Result<()> {
-        let buffered = self.start + self.buffer.len() as u64;
+        let buffered = self.start + self.filled as u64;
         if self.start <= offset && offset <= buffered {
-            self.buffer.drain(..(offset - self.start) as usize);
+            self.buffer.copy_within((offset - self.start) as usize..self.filled, 0);
+            self.filled = (buffered - offset) as usize;
         } else {
-            self.buffer.clear();
+            self.filled = 0;
         }
         self.start = offset;
-        let mut filled = self.buffer.len();
-        let wanted = needed.max(self.block_bytes).min((self.len_bytes - offset.min(self.len_bytes)) as usize);
-        self.buffer.resize(wanted.max(filled), 0);
-        while filled < needed {
-            let read = match self.file.read_at(offset + filled as u64, &mut self.buffer[filled..]) {
-                Ok(0) => {
-                    return Err(invalid_data(format!("it ends at {}, too early", offset + filled as u64)));
-                }
+        let rest = self.len_bytes.saturating_sub(offset);
+        let wanted = (needed.max(self.block_bytes) as u64).min(rest) as usize;
+        if self.buffer.len() < wanted {
+            self.buffer.resize(wanted, 0);
+        }
+        while self.filled < needed {
+            let at = offset + self.filled as u64;
+            let read = match self.file.read_at(at, &mut self.buffer[self.filled..wanted]) {
+                Ok(0) => return Err(invalid_data(format!("it ends at {at}, too early"))),
                 Ok(read) => read,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => return Err(error),
             };
-            filled += read;
+            self.filled += read;
             self.read_bytes += read as u64;
         }
-        self.buffer.truncate(filled);
         Ok(())
     }
 

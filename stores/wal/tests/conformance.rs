@@ -109,9 +109,3 @@ const SKIPPED: &[&str] =
 fn a_log_of_small_segments_conforms() {
     block_on(check_log_storage(&Folders::new(small()))).assert_passed_except(SKIPPED);
 }
-
-#[test]
-fn a_log_that_keeps_its_house_between_writes_conforms() {
-    let options = WalOptions { housekeeping_aside: false, spin_us_max: 0, ..small() };
-    block_on(check_log_storage(&Folders::new(options))).assert_passed_except(SKIPPED);
-}

@@ -98,6 +98,11 @@ impl DiskFile for FolderFile {
     }
 
     #[cfg(target_os = "linux")]
+    fn will_read(&self) {
+        let _ = rustix::fs::fadvise(&self.file, 0, None, rustix::fs::Advice::WillNeed);
+    }
+
+    #[cfg(target_os = "linux")]
     fn write_at(&self, mut offset: u64, parts: &[IoSlice<'_>]) -> io::Result<()> {
         // The kernel takes no more parts at once.
         const PARTS_MAX: usize = 1024;
