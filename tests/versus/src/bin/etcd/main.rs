@@ -85,8 +85,8 @@ fn run(args: &Args) -> Result<(), Failure> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let mut clusters = Vec::new();
     for program in &programs {
-        let starting = Cluster::start(program, &folder.path().join(&program.name));
-        let cluster = runtime.block_on(unless_interrupted(starting))?;
+        let data = folder.path().join(&program.name);
+        let cluster = runtime.block_on(unless_interrupted(Cluster::start(program, &data)))?;
         eprintln!("{}: processes {:?}", program.name, cluster.ids());
         clusters.push(Rc::new(RefCell::new(cluster)));
     }
