@@ -14,7 +14,7 @@ use crate::proto;
 
 /// So many requests are under way at a time. Commands that come meanwhile gather for the next one: that is where their
 /// number comes from, no timer is waited for.
-const REQUESTS_MAX: usize = 4;
+const REQUESTS_MAX: usize = 2;
 
 /// A request has at most so many commands,
 const COMMANDS_MAX: usize = 1024;
