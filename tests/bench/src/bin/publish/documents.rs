@@ -31,6 +31,7 @@ pub(crate) fn filled(text: &str, figures: impl Fn(&str) -> Option<String>) -> Re
 /// What belongs at a place.
 pub(crate) fn figures(results: &Results, place: &str) -> Option<String> {
     match place {
+        "runs" | "headlines" if results.all().is_empty() => Some("Not measured yet.".into()),
         "runs" => Some(runs(results)),
         "targets" => Some(targets(results)),
         "headlines" => Some(headlines(results)),
