@@ -97,8 +97,10 @@ impl<C: TypeConfig> Engine<C> {
         if entries.first().is_none_or(|first| first.index != next) || !self.log.contains(last) {
             return;
         }
-        progress.on_sent(last.index, entries.size_bytes(), leader.round);
+        let bytes = entries.size_bytes();
+        progress.on_sent(last.index, bytes, leader.round);
         progress.commit_sent = committed;
+        self.counters.sent.bytes += bytes;
         self.send(peer, Body::Append { prev, entries, commit: committed });
     }
 

@@ -385,6 +385,32 @@ fn a_long_tail_of_another_term_is_passed_in_a_few_round_trips() {
     }
 }
 
+/// The bytes of entries were counted where an append is put together from memory, and left out where it is put together
+/// from what was read from the log: a leader that fed a peer for hours seemed to send it nothing but 64 bytes a message.
+#[test]
+fn entries_that_are_read_from_the_log_for_a_peer_count_as_sent() {
+    let config = Config { tail_bytes_max: 0, append_bytes_max: 1024, ..Config::default() };
+    let mut cluster = Cluster::with_config(3, config);
+    cluster.elect(1);
+    cluster.isolate(&[3]);
+    for command in 0..60 {
+        cluster.write(1, command);
+        cluster.settle();
+    }
+    cluster.heal();
+    let bytes = |cluster: &Cluster| {
+        let counters = |id| cluster.metrics(id).counters;
+        (counters(1).sent.bytes, counters(2).received.bytes + counters(3).received.bytes)
+    };
+    let before = bytes(&cluster);
+    cluster.run(2 * ELECTION_TIMEOUT_MS);
+    cluster.settle();
+    let after = bytes(&cluster);
+    assert_eq!(cluster.terms(3), cluster.terms(1));
+    assert!(0 < cluster.metrics(1).counters.catch_up_reads);
+    assert_eq!(after.0 - before.0, after.1 - before.1, "what was sent and what has arrived");
+}
+
 /// A follower that lagged was caught up by two streams at once. One ended, the follower acknowledged live entries, and a
 /// late message of the other made it cut its log back. Here there is one way to append with one set of rules, and one
 /// read of old entries at a time for each peer; whatever else comes back is dropped.
