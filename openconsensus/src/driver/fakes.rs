@@ -173,6 +173,8 @@ pub(crate) struct FakeLogState {
     pub(crate) claimed_last: Option<LogId>,
     /// Reads see nothing at this index.
     pub(crate) hole: Option<Index>,
+    /// How often it was read.
+    pub(crate) reads: usize,
     /// What the reader says of memberships.
     pub(crate) known_memberships: Option<Vec<MembershipAt<U64>>>,
 }
@@ -282,6 +284,7 @@ impl RaftLogStorage<U64> for FakeLog {
 impl RaftLogReader<U64> for FakeLog {
     async fn read(&mut self, range: Range<Index>, bytes_max: u64) -> io::Result<Entries<U64>> {
         Ok(self.with(|state| {
+            state.reads += 1;
             let end = state.hole.filter(|hole| range.contains(hole)).unwrap_or(range.end);
             let found: Vec<_> =
                 state.entries.range(range.start..end).map(|(_, entry)| entry.clone()).collect();

@@ -189,6 +189,9 @@ where
     Ok(())
 }
 
+/// Entries so near to each other are read together: a store that reads by the block reads them anyway.
+const BISECTED_ENTRIES_MIN: u64 = 64;
+
 /// Looks into a log without reading all of it.
 struct LogScan<'a, C: TypeConfig, D> {
     reader: &'a mut D,
@@ -197,12 +200,12 @@ struct LogScan<'a, C: TypeConfig, D> {
 }
 
 impl<C: TypeConfig, D: RaftLogReader<C>> LogScan<'_, C, D> {
-    /// The first entry of each term behind the purged ones, by binary search: terms never fall.
+    /// The first entry of each term behind the purged ones. Terms never fall, so between two entries of one term there is
+    /// nothing to look for; the others are bisected, all terms together.
     async fn term_starts(&mut self) -> Result<Vec<LogId>, StartError> {
         let (purged, last) = (self.state.purged, self.state.last);
-        let mut starts = Vec::new();
         if purged.index == last.index {
-            return Ok(starts);
+            return Ok(Vec::new());
         }
         let found = entry_at(self.reader, last.index).await?;
         if found != last {
@@ -210,30 +213,43 @@ impl<C: TypeConfig, D: RaftLogReader<C>> LogScan<'_, C, D> {
                 "the log is said to end with {last}, but its reader finds {found} there"
             )));
         }
-        let mut start = entry_at(self.reader, purged.index + 1).await?;
-        loop {
-            starts.push(start);
-            if start.term == last.term {
-                return Ok(starts);
+        let first = entry_at(self.reader, purged.index + 1).await?;
+        let mut starts = vec![first];
+        // Pairs of entries, the earliest on top; what lies between them has not been looked at.
+        let mut open = vec![(first, last)];
+        while let Some((before, after)) = open.pop() {
+            if before.term == after.term {
+                continue;
             }
-            start = self.first_of_another_term(start).await?;
+            if after.index - before.index <= BISECTED_ENTRIES_MIN {
+                self.term_starts_between(before, after, &mut starts).await?;
+                continue;
+            }
+            let middle = before.index + (after.index - before.index) / 2;
+            let middle = entry_at(self.reader, middle).await?;
+            open.extend([(middle, after), (before, middle)]);
         }
+        Ok(starts)
     }
 
-    /// The first entry behind `start` whose term is another. The last entry is known to be one.
-    async fn first_of_another_term(&mut self, start: LogId) -> Result<LogId, StartError> {
-        let mut same = start.index;
-        let mut other = self.state.last;
-        // Everything up to `same` has the term of `start`, `other` has not.
-        while same + 1 < other.index {
-            let middle = entry_at(self.reader, same + (other.index - same) / 2).await?;
-            if middle.term == start.term {
-                same = middle.index;
-            } else {
-                other = middle;
+    /// Adds the entries behind `before` and up to `after` with which terms begin.
+    async fn term_starts_between(
+        &mut self,
+        mut before: LogId,
+        after: LogId,
+        starts: &mut Vec<LogId>,
+    ) -> Result<(), StartError> {
+        let mut next = before.index + 1;
+        while next < after.index {
+            let entries = read(self.reader, next..after.index, self.read_bytes_max).await?;
+            for entry in entries.iter().map(|entry| entry.log_id) {
+                starts.extend((entry.term != before.term).then_some(entry));
+                before = entry;
             }
+            next = entries.range().end;
         }
-        Ok(other)
+        starts.extend((after.term != before.term).then_some(after));
+        Ok(())
     }
 
     /// The memberships in the entries behind `applied`.

@@ -94,6 +94,38 @@ fn terms_begin_where_they_begin_for_every_shape_of_a_log() {
 }
 
 #[test]
+fn terms_of_a_long_log_are_found_with_few_reads() {
+    // Terms begin at places that have no pattern, some of them right behind each other.
+    for (terms, seed) in [(1, 1), (2, 5), (7, 3), (40, 9), (40, 11), (200, 4)] {
+        let mut state = seed;
+        let mut chance = move || {
+            state = u64::wrapping_add(
+                u64::wrapping_mul(state, 6_364_136_223_846_793_005),
+                1_442_695_040_888_963_407,
+            );
+            state >> 33
+        };
+        let mut begins: std::collections::BTreeSet<Index> =
+            (1..terms).map(|_| 3 + chance() % 20_000).collect();
+        begins.extend([3, 19_000, 19_001].into_iter().take(terms));
+        let expected: Vec<LogId> = (1..).zip(&begins).map(|(term, index)| at(term, *index)).collect();
+        let log = FakeLog::default();
+        for (place, start) in expected.iter().enumerate() {
+            let end = expected.get(place + 1).map_or(20_003, |next| next.index);
+            log.add(&entries(start.term, start.index..end));
+        }
+        log.with(|state| state.purged = at(1, 2));
+        let recovered =
+            try_recover(&log, &state_machine(at(expected.last().unwrap().term, 20_002), None)).unwrap();
+        assert_eq!(recovered.term_starts, expected);
+        // The entries between two terms are halved down to 64 of them, which are read in up to four pieces here.
+        let (found, terms) = (log.with(|state| state.reads), expected.len());
+        let halvings = (20_000 / terms / 64).next_power_of_two().ilog2() as usize + 2;
+        assert!(found <= 5 + terms * (halvings + 4), "{found} reads for {terms} terms");
+    }
+}
+
+#[test]
 fn memberships_behind_what_is_applied_are_found_and_no_others() {
     let log = log();
     let membership = |id| Membership::of_voters([(id, ())].into());
