@@ -98,3 +98,64 @@ where
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::NetworkError;
+    use crate::driver::sync::lock;
+    use crate::entries::Entries;
+    use crate::message::{InstallSnapshot, InstallSnapshotResponse};
+    use crate::runtime::{MaybeSend, SnapshotStream};
+    use crate::testing::U64;
+
+    /// What was sent to whom, call by call: `c` for a commit, `a` for an append, `t` for anything else.
+    #[derive(Default)]
+    struct Sent(Mutex<Vec<(u64, String)>>);
+
+    impl RaftNetwork<U64> for Sent {
+        fn send(&self, peer: u64, _node: Option<&()>, messages: Vec<Message<U64>>) {
+            let kind = |message: &Message<U64>| match message.body {
+                Body::Commit { .. } => 'c',
+                Body::Append { .. } => 'a',
+                _ => 't',
+            };
+            lock(&self.0).push((peer, messages.iter().map(kind).collect()));
+        }
+
+        fn send_snapshot(
+            &self,
+            _peer: u64,
+            _node: &(),
+            _request: InstallSnapshot<U64>,
+            _data: SnapshotStream,
+        ) -> impl Future<Output = Result<InstallSnapshotResponse, NetworkError>> + MaybeSend + 'static
+        {
+            std::future::pending()
+        }
+    }
+
+    #[test]
+    fn a_commit_leaves_by_itself_only_where_no_append_follows() {
+        let network = Arc::new(Sent::default());
+        let mut outbox = Outbox::<U64, _>::new(network.clone(), &MembershipAt::default());
+        let membership = Membership::default();
+        let message = |body| Message { term: 1, body };
+        let commit = |index| message(Body::Commit { commit: LogId::new(1, index) });
+        let append = || message(Body::Append { prev: LogId::ZERO, entries: Entries::empty(), commit: 9 });
+        let sent = || std::mem::take(&mut *lock(&network.0));
+        outbox.send(&membership, vec![(2, commit(1)), (3, commit(1)), (4, commit(1))]);
+        assert!(outbox.holds_commits() && sent().is_empty());
+        // A later one takes its place; an append tells it; other messages come behind it.
+        outbox.send(&membership, vec![(2, commit(2)), (3, append()), (4, message(Body::TimeoutNow))]);
+        assert_eq!(sent(), [(3, "a".to_owned()), (4, "ct".to_owned())]);
+        assert_eq!(outbox.spared(), 2);
+        outbox.send_commits(&membership);
+        assert_eq!(sent(), [(2, "c".to_owned())]);
+        assert!(!outbox.holds_commits());
+        outbox.send(&membership, vec![(2, append()), (3, append()), (2, commit(3))]);
+        assert_eq!(sent(), [(2, "ac".to_owned()), (3, "a".to_owned())]);
+    }
+}
