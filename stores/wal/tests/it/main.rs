@@ -1,5 +1,6 @@
 //! Tests of the write-ahead log through its public interface, most of them on a simulated disk.
 
+mod conformance;
 mod crash;
 mod damage;
 mod disk;
