@@ -73,7 +73,7 @@ pub(crate) fn explore(seed: u64, effort: Effort) -> Result<Seen, String> {
     let segment_bytes = segment_bytes(seed);
     let mut random = Rng::with_seed(seed ^ 0x5eed);
     let disk = SimDisk::default();
-    if seed % 3 == 0 {
+    if seed.is_multiple_of(3) {
         disk.read_short(seed);
     }
     let mut workload = Workload::new(seed, segment_bytes);
