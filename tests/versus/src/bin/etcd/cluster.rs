@@ -17,6 +17,15 @@ const NODES: usize = 3;
 /// How long a new cluster may take until it has a leader.
 const START_TIMEOUT: Duration = Duration::from_secs(20);
 
+/// How long a new cluster may take until it is at rest.
+const REST_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A cluster is at rest when it writes less than this
+const REST_BYTES_MAX: u64 = 256 << 10;
+
+/// in this time.
+const REST_LOOK: Duration = Duration::from_millis(500);
+
 /// Lines of each log that an error shows.
 const TAIL_LINES: usize = 8;
 
@@ -50,8 +59,6 @@ pub(crate) struct Cluster {
 pub(crate) struct Used {
     /// Processor time, user and system.
     pub(crate) cpu: Duration,
-    /// Bytes that they caused to be written to the disk.
-    pub(crate) disk_bytes: u64,
     /// Syncs of their logs.
     pub(crate) syncs: u64,
 }
@@ -111,14 +118,33 @@ impl Cluster {
     }
 
     pub(crate) async fn used(&self) -> Result<Used, Failure> {
-        let mut used = Used { cpu: Duration::ZERO, disk_bytes: 0, syncs: 0 };
+        let mut used = Used { cpu: Duration::ZERO, syncs: 0 };
         for (process, address) in self.processes.iter().zip(&self.addresses) {
             let id = process.id().ok_or("a process has ended")?;
             used.cpu += processor_time_of(id)?;
-            used.disk_bytes += disk_bytes(id)?;
             used.syncs += calls::log_syncs(self.side, address).await?;
         }
         Ok(used)
+    }
+
+    /// Returns when its processes write next to nothing any more: a new log is filled with zeros ahead of need, which is
+    /// over before a cluster has served for long, and is not what is measured.
+    pub(crate) async fn come_to_rest(&self) -> Result<(), Failure> {
+        let written = || {
+            let ids = self.processes.iter().filter_map(Process::id);
+            ids.map(disk_bytes).sum::<Result<u64, Failure>>()
+        };
+        let deadline = Instant::now() + REST_TIMEOUT;
+        let mut before = written()?;
+        while Instant::now() < deadline {
+            tokio::time::sleep(REST_LOOK).await;
+            let now = written()?;
+            if now - before < REST_BYTES_MAX {
+                return Ok(());
+            }
+            before = now;
+        }
+        Err(format!("it still writes {} s after its start", REST_TIMEOUT.as_secs()).into())
     }
 
     fn explain(&self, error: &Failure) -> Failure {
@@ -167,6 +193,8 @@ fn etcd_args(number: usize, addresses: &[String], peers: &[String], data: &Path)
     args
 }
 
+/// What a process has caused to be written. The kernel counts whole pieces of its cache for every write into them, so it
+/// tells rest from work, and no more.
 fn disk_bytes(id: u32) -> Result<u64, Failure> {
     let text = fs::read_to_string(format!("/proc/{id}/io"))?;
     let bytes = text.lines().find_map(|line| line.strip_prefix("write_bytes: "));

@@ -73,8 +73,7 @@ impl Load {
             .latencies(&latencies)
             .with("servers_cpu_us", per_key((after.cpu - before.cpu).as_secs_f64() * 1e6))
             .with("client_cpu_us", per_key(elapsed.processor.as_secs_f64() * 1e6))
-            .with("log_syncs", per_key((after.syncs - before.syncs) as f64))
-            .with("disk_bytes", per_key((after.disk_bytes - before.disk_bytes) as f64)))
+            .with("log_syncs", per_key((after.syncs - before.syncs) as f64)))
     }
 
     fn keys_per_request(self) -> usize {

@@ -90,6 +90,11 @@ fn run(args: &Args) -> Result<(), Failure> {
         eprintln!("{}: processes {:?}", program.name, cluster.ids());
         clusters.push(Rc::new(RefCell::new(cluster)));
     }
+    if !args.options.smoke {
+        for cluster in &clusters {
+            runtime.block_on(unless_interrupted(cluster.borrow().come_to_rest()))?;
+        }
+    }
     for (operation, load) in loads(args) {
         let case = parameters! { operation: operation, clients: load.clients, value_bytes: load.value_bytes };
         measure(&mut report, args, &runtime, case, load, &programs, &clusters)?;
