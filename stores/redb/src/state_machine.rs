@@ -1,6 +1,7 @@
 //! `RedbStateMachine`: any [`Application`] as a durable state machine, in one redb file and a folder of snapshots.
 
 mod state;
+mod tables;
 mod transfer;
 
 use std::future::Future;

@@ -153,6 +153,35 @@ pub(super) enum Origin {
     Restarts,
 }
 
+impl Origin {
+    /// What was said, held against what is in the data folder.
+    fn of(
+        id: u64,
+        advertise: Option<&str>,
+        data_dir: &Path,
+        init: Option<NodeList>,
+        join: bool,
+    ) -> Result<Self> {
+        let is_fresh = is_fresh(data_dir)
+            .map_err(|error| Failure::refused(format!("cannot read {}: {error}", data_dir.display())))?;
+        match init {
+            Some(list) => {
+                if is_fresh {
+                    check_own_entry(id, advertise, &list)?;
+                }
+                Ok(Self::First(list))
+            }
+            None if join => Ok(Self::Joins),
+            None if is_fresh => Err(Failure::usage(format!(
+                "{} has no data: start a new cluster with --init 1=HOST:PORT,2=HOST:PORT,..., or add this node \
+                 to one with --join; if it had data, this is the wrong folder",
+                data_dir.display()
+            ))),
+            None => Ok(Self::Restarts),
+        }
+    }
+}
+
 /// Arguments that fit together.
 #[derive(Clone, Debug)]
 pub(super) struct Plan {
@@ -208,25 +237,7 @@ impl Plan {
                 "peers cannot connect to {address}: name a host and a port that they can reach with --advertise"
             )));
         }
-        let is_fresh = is_fresh(&data_dir)
-            .map_err(|error| Failure::refused(format!("cannot read {}: {error}", data_dir.display())))?;
-        let origin = match init {
-            Some(list) => {
-                if is_fresh {
-                    check_own_entry(id, advertise.as_deref(), &list)?;
-                }
-                Origin::First(list)
-            }
-            None if join => Origin::Joins,
-            None if is_fresh => {
-                return Err(Failure::usage(format!(
-                    "{} has no data: start a new cluster with --init 1=HOST:PORT,2=HOST:PORT,..., or add this node \
-                     to one with --join; if it had data, this is the wrong folder",
-                    data_dir.display()
-                )));
-            }
-            None => Origin::Restarts,
-        };
+        let origin = Origin::of(id, advertise.as_deref(), &data_dir, init, join)?;
         let peer_via = peer_via.unwrap_or_default();
         let wal = WalOptions { segment_bytes: log_segment_bytes, ..WalOptions::default() };
         wal.check().map_err(|error| Failure::usage(format!("--log-segment-bytes: {error}")))?;

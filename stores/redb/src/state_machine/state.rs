@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use openconsensus::{AppliedState, ApplyBatch, Entry, LogId, MembershipAt, SnapshotMeta};
-use redb::{Database, Durability, ReadableDatabase, TableHandle, WriteTransaction};
+use redb::{Database, Durability, ReadableDatabase, WriteTransaction};
 use serde::{Deserialize, Serialize};
 
-use crate::application::{Application, RESERVED, StateTable, Transaction};
+use crate::application::{Application, StateTable, Transaction};
 use crate::codec::StoredConfig;
 use crate::database::{self, Kind, Opening, Place};
 use crate::error::{About, AboutRedb, OpenError, invalid_data, io_error, io_error_from_box};
@@ -23,6 +23,7 @@ use openconsensus_store_common::Identity;
 use openconsensus_store_common::files;
 use openconsensus_store_common::worker::Work;
 
+use super::tables::{check_tables, declared_tables};
 use super::transfer::{Built, Received, SnapshotFrames, View};
 
 pub(crate) const APPLIED: &str = "applied_state";
@@ -413,15 +414,6 @@ fn misuse(what: String) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, what)
 }
 
-fn declared_tables<C: StoredConfig, A: Application<C>>(application: &A) -> Arc<[StateTable]> {
-    let mut tables = application.tables();
-    tables.sort_by(|a, b| a.name().cmp(b.name()));
-    for pair in tables.windows(2) {
-        assert!(pair[0].name() != pair[1].name(), "table {:?} is declared twice", pair[0].name());
-    }
-    tables.into()
-}
-
 /// A state that is gone while its snapshots are there must not be taken for a new one.
 fn check_not_lost(place: &Place, folder: &Folder) -> Result<(), OpenError> {
     let Place::File(path) = place else { return Ok(()) };
@@ -430,33 +422,4 @@ fn check_not_lost(place: &Place, folder: &Folder) -> Result<(), OpenError> {
         return Err(about.damaged("the file is missing, though there are snapshots of it"));
     }
     Ok(())
-}
-
-/// Checks the tables of a file against those that are declared, and makes those that are new.
-fn check_tables(database: &Database, tables: &[StateTable], about: About<'_>) -> Result<(), OpenError> {
-    let transaction = database.begin_read().map_err(|error| about.redb(error))?;
-    for stored in transaction.list_tables().map_err(|error| about.redb(error))? {
-        let name = stored.name();
-        if !name.starts_with(RESERVED) && !tables.iter().any(|table| table.name() == name) {
-            return Err(OpenError::UnsupportedFormat {
-                file: about.0.into(),
-                found: format!("a table {name:?}"),
-                supported: format!("only {tables:?}"),
-            });
-        }
-    }
-    let mut missing = Vec::new();
-    for table in tables {
-        if !table.exists(&transaction).map_err(|error| about.redb(error))? {
-            missing.push(table);
-        }
-    }
-    if missing.is_empty() {
-        return Ok(());
-    }
-    let transaction = database.begin_write().map_err(|error| about.redb(error))?;
-    for table in missing {
-        table.create(&transaction).map_err(|error| about.redb(error))?;
-    }
-    transaction.commit().map_err(|error| about.redb(error))
 }
