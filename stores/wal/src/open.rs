@@ -30,6 +30,9 @@ pub struct OpenReport {
     /// What was found of the one write that was under way when the log was left, if something was. Nobody had been told that
     /// it was done.
     pub torn: Option<TornTail>,
+    /// Something stood behind the end that was not the end of the log, and has been erased: what a recycled segment held
+    /// before, or a piece of the write that was under way of which not even its head was left.
+    pub was_erased: bool,
     /// How many segments hold the log.
     pub segments: u64,
     /// How many frames were read.
@@ -82,6 +85,7 @@ pub(crate) fn open<D: Disk>(
         Some(mut scan) => {
             repair(&*disk, &mut scan)?;
             report.was_closed = scan.is_clean;
+            report.was_erased = scan.is_erased();
             let file = scan.segments.last().map(|last| disk.path(&last.name())).unwrap_or_default();
             report.torn = scan.is_torn.then_some(TornTail { file, offset: scan.end });
             scan
@@ -130,10 +134,11 @@ fn tell(folder: &std::path::Path, report: &OpenReport) {
             "a write was under way when the log was left: what there was of it behind the offset has been cut"
         );
     }
-    let OpenReport { is_new, was_closed, segments, frames, read_bytes, time, torn: _ } = report;
+    let OpenReport { is_new, was_closed, was_erased, segments, frames, read_bytes, time, torn: _ } = report;
     let time_ms = time.as_millis() as u64;
     tracing::info!(
-        name: "wal.open", %folder, is_new, was_closed, segments, frames, read_bytes, time_ms, "opened the log"
+        name: "wal.open", %folder, is_new, was_closed, was_erased, segments, frames, read_bytes, time_ms,
+        "opened the log"
     );
 }
 
@@ -235,7 +240,7 @@ fn rewrite_end(scan: &Scan, last: &Segment) -> io::Result<()> {
         last.file.write_at(at, &[IoSlice::new(bytes)])?;
         at += count;
     }
-    if scan.is_dirty && !scan.is_clean {
+    if scan.is_erased() {
         write_zeros(&*last.file, scan.end, blocks.len_bytes(), &|| true)?;
     }
     last.file.sync_data()

@@ -44,6 +44,14 @@ pub(crate) struct Scan {
     pub(crate) read_bytes: u64,
 }
 
+impl Scan {
+    /// Whether what stands behind the end has to go before anything is written there. Where the log was closed no write can
+    /// have been under way: what stands there is what a recycled segment held before, and never counts.
+    pub(crate) fn is_erased(&self) -> bool {
+        self.is_dirty && !self.is_clean
+    }
+}
+
 /// A segment in which nothing counts.
 #[derive(Debug)]
 pub(crate) struct Spare {
