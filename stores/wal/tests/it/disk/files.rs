@@ -236,6 +236,11 @@ impl SimDisk {
         self.lock_state().faults.space = None;
     }
 
+    /// Logs that are made from now on have other numbers than those of a disk on which this was said with another seed.
+    pub(crate) fn number_logs_from(&self, seed: u64) {
+        self.lock_state().state.uniques = seed << 20;
+    }
+
     /// Reads return less than they were asked for, now and then.
     pub(crate) fn read_short(&self, seed: u64) {
         self.lock_state().faults.short_reads = Some(fastrand::Rng::with_seed(seed));
