@@ -230,6 +230,9 @@ async fn a_node_that_was_away_when_it_was_removed_is_told_by_members_that_were_r
     let config = config();
     let mut nodes = three(&config).await;
     let away = *nodes.keys().find(|id| nodes[id].raft.metrics().latest().role != RoleName::Leader).unwrap();
+    // Two of three make a leader: the third may not have heard of its first membership yet.
+    let raft = &nodes[&away].raft;
+    eventually("its membership", || raft.metrics().latest().standing == Standing::Voter).await;
     let (stores, address) = nodes.remove(&away).unwrap().stop().await;
     let remove = MembershipChange::Remove(BTreeSet::from([away]));
     loop {

@@ -76,6 +76,8 @@ pub(crate) struct Opened {
     pub(crate) segment_bytes: usize,
     /// Where something was cut off.
     pub(crate) cut: Option<TornTail>,
+    /// Something behind the end was erased.
+    pub(crate) was_erased: bool,
 }
 
 /// Opens the log and reads all of it.
@@ -86,8 +88,8 @@ pub(crate) fn open(disk: &SimDisk, segment_bytes: usize) -> Result<Opened, OpenE
     let range = state.purged.index + 1..Index::MAX;
     let entries = block_on(log.reader().read(range, u64::MAX)).map_err(about)?;
     assert_eq!(entries.last().unwrap_or(state.purged), state.last, "the reader ends elsewhere than the log");
-    let cut = log.report().torn.clone();
-    Ok(Opened { log, found: Model::found(&state, entries), segment_bytes, cut })
+    let (cut, was_erased) = (log.report().torn.clone(), log.report().was_erased);
+    Ok(Opened { log, found: Model::found(&state, entries), segment_bytes, cut, was_erased })
 }
 
 impl Opened {
