@@ -42,7 +42,7 @@ mod rounds;
 mod sample;
 mod table;
 
-pub use allocations::{Allocations, CountingAllocator};
+pub use allocations::{Allocations, Counting, CountingAllocator};
 pub use lock_file::version_in;
 pub use machine::{Disk, Machine};
 pub use options::Options;
