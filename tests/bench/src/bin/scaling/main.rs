@@ -42,7 +42,7 @@ pub(crate) enum Task {
 
 #[derive(Parser, Debug)]
 #[command(name = "scaling")]
-struct Arguments {
+struct CommandLine {
     #[command(subcommand)]
     child: Option<Child>,
     #[command(flatten)]
@@ -57,9 +57,9 @@ enum Child {
 }
 
 fn main() -> ExitCode {
-    let result = match Arguments::parse() {
-        Arguments { child: Some(Child::Task { json }), .. } => run(&json),
-        Arguments { plan, .. } => plan::run(&plan),
+    let result = match CommandLine::parse() {
+        CommandLine { child: Some(Child::Task { json }), .. } => run(&json),
+        CommandLine { plan, .. } => plan::run(&plan),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
