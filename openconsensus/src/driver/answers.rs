@@ -13,6 +13,9 @@ use super::sync::lock;
 /// So many callers share one allocation for their answers at most. One who does not take its answer keeps all of it.
 pub(super) const SHARED_BY_MAX: u32 = 64;
 
+/// So many bytes are allocated at most for answers that nobody may ever need.
+const TOLD_BYTES: usize = 1024;
+
 /// The outcome of a write whose waiter was lost with the task that knew it: after a panic, or when the executor was
 /// shut down. Which entry it has, if it has one, nobody can tell.
 const UNKNOWN_ENTRY: LogId = LogId::ZERO;
@@ -63,18 +66,20 @@ impl<C: TypeConfig> Told<C> {
 }
 
 impl<C: TypeConfig> Answers<C> {
-    /// For callers of one command each.
+    /// For callers of one command each, [`SHARED_BY_MAX`] at most.
     pub(super) fn to_many() -> Arc<Self> {
-        Self::new(Callers::Many(BTreeMap::new()))
+        let small = TOLD_BYTES / size_of::<Told<C>>().max(1);
+        Self::new(Callers::Many(BTreeMap::new()), small.min(SHARED_BY_MAX as usize))
     }
 
     /// For one caller of `count` commands.
     fn to_one(count: u32, waker: Waker) -> Arc<Self> {
-        Self::new(Callers::One { open: count, first: None, waker: Some(waker) })
+        Self::new(Callers::One { open: count, first: None, waker: Some(waker) }, count as usize)
     }
 
-    fn new(callers: Callers) -> Arc<Self> {
-        Arc::new(Self { state: Mutex::new(State { told: Vec::new(), callers }) })
+    /// With room for what is told of `count` commands: made by those who will drop it.
+    fn new(callers: Callers, count: usize) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::new(State { told: Vec::with_capacity(count), callers }) })
     }
 
     /// Tells what became of as many commands as `told` has, from `place` on. `entry` is that of the command at `place`,

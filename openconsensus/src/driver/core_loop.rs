@@ -38,9 +38,6 @@ use super::writes::Writes;
 /// How long it takes at most to see that the state machine has applied something for which nobody waits.
 const LOOK_AT_APPLIED: Duration = Duration::from_millis(1);
 
-/// How many turns are taken before other tasks of the thread get their turn.
-const TURNS_PER_POLL_MAX: usize = 8;
-
 /// The loop and what it owns.
 ///
 /// It never waits for anything in the middle of a turn. A turn takes what has come in, lets the engine see all of it,
@@ -147,40 +144,43 @@ where
         &self.shared
     }
 
-    /// Takes turns while there is something to do. Ready when the node is to stop.
+    /// Takes a turn if there is something to do. Ready when the node is to stop.
+    ///
+    /// One turn only: what a leader has sent is seen by the followers of the same thread before its next turn, and their
+    /// answers go into that. A leader that went on would append ever smaller batches as they come in and leave its followers
+    /// waiting.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         // Before the first look: what comes in behind it wakes this task again.
         self.shared.inbox.listen(cx);
-        for _ in 0..TURNS_PER_POLL_MAX {
-            if self.shared.fatal().is_some() {
-                return Poll::Ready(());
-            }
-            let arrived = self.take_arrivals();
-            self.persisted = self.queues.log.take_done().or(self.persisted);
-            let mut has_rung = self.alarm.has_rung();
-            let is_pressed = matches!(arrived, Arrived::Something) || has_rung || self.may_write();
-            if !is_pressed && self.has_time() {
-                let is_idle = self.persisted.is_none() && !self.outbox.holds_commits();
-                if matches!(arrived, Arrived::Nothing) && is_idle {
-                    has_rung = self.alarm.set(self.deadline);
-                    if !has_rung {
-                        // A closed inbox has woken this task, but then the reason is set.
-                        let has_stopped = self.shared.fatal().is_some();
-                        return if has_stopped { Poll::Ready(()) } else { Poll::Pending };
-                    }
-                } else if !std::mem::replace(&mut self.has_yielded, true) {
-                    // What other tasks of this thread have for this one then goes into the same turn.
-                    cx.waker().wake_by_ref();
-                    return Poll::Pending;
-                } else if self.persisted.is_none() {
-                    self.outbox.send_commits(self.engine.membership());
-                    self.has_yielded = false;
-                    continue;
-                }
-            }
-            self.has_yielded = false;
-            self.turn(has_rung);
+        if self.shared.fatal().is_some() {
+            return Poll::Ready(());
         }
+        let arrived = self.take_arrivals();
+        self.persisted = self.queues.log.take_done().or(self.persisted);
+        let mut has_rung = self.alarm.has_rung();
+        let is_pressed = matches!(arrived, Arrived::Something) || has_rung || self.may_write();
+        if !is_pressed && self.has_time() {
+            let is_idle = self.persisted.is_none() && !self.outbox.holds_commits();
+            if matches!(arrived, Arrived::Nothing) && is_idle {
+                has_rung = self.alarm.set(self.deadline);
+                if !has_rung {
+                    // A closed inbox has woken this task, but then the reason is set.
+                    let has_stopped = self.shared.fatal().is_some();
+                    return if has_stopped { Poll::Ready(()) } else { Poll::Pending };
+                }
+            } else if !std::mem::replace(&mut self.has_yielded, true) {
+                // What other tasks of this thread have for this one then goes into the same turn.
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            } else if self.persisted.is_none() {
+                self.outbox.send_commits(self.engine.membership());
+                self.has_yielded = false;
+                cx.waker().wake_by_ref();
+                return Poll::Pending;
+            }
+        }
+        self.has_yielded = false;
+        self.turn(has_rung);
         cx.waker().wake_by_ref();
         Poll::Pending
     }
@@ -201,6 +201,8 @@ where
             return Arrived::Something;
         }
         let wants_applied = self.wants_applied();
+        // A little more than last time, so that batches can grow.
+        self.taken.writes.reserve(self.written_last + self.written_last / 4);
         let expects_more = 1 < self.written_last && !self.has_yielded;
         let mut arrived = Arrived::Nothing;
         self.taken.wants_applied = wants_applied;

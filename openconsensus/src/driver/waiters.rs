@@ -20,6 +20,8 @@ use super::limit::{Limit, Permit};
 /// without an answer.
 pub(crate) struct Waiters<C: TypeConfig> {
     segments: VecDeque<Segment<C>>,
+    /// Who waits for each command of the segments that have callers of one command each.
+    callers: VecDeque<Waker>,
     /// How many commands all of them wait for.
     count: u64,
 }
@@ -31,8 +33,8 @@ struct Segment<C: TypeConfig> {
     place: u32,
     /// So many commands are waited for.
     left: u32,
-    /// For each of them, who waits for it. Empty where one caller waits for all.
-    callers: VecDeque<Waker>,
+    /// Whether each command has a caller of its own. Otherwise one caller waits for all.
+    has_callers: bool,
     patience: Patience,
     /// What the commands were admitted with.
     permit: Permit,
@@ -40,7 +42,13 @@ struct Segment<C: TypeConfig> {
 
 impl<C: TypeConfig> Waiters<C> {
     pub(crate) fn new() -> Self {
-        Self { segments: VecDeque::new(), count: 0 }
+        Self { segments: VecDeque::new(), callers: VecDeque::new(), count: 0 }
+    }
+
+    /// Makes room for the callers of `count` commands.
+    pub(crate) fn reserve(&mut self, count: usize) {
+        self.segments.reserve(count.div_ceil(SHARED_BY_MAX as usize));
+        self.callers.reserve(count);
     }
 
     /// How many commands they wait for.
@@ -61,20 +69,19 @@ impl<C: TypeConfig> Waiters<C> {
         limit: &Arc<Limit>,
     ) -> Answer<C> {
         self.count += 1;
+        self.callers.push_back(caller.clone());
         if let Some(last) = self.segments.back_mut()
             && last.has_room_for(patience)
         {
             let answer = Answer::new(&last.answers, last.place + last.left);
             last.left += 1;
-            last.callers.push_back(caller.clone());
             last.permit.add_kept(admitted);
             return answer;
         }
         let answers = Answers::to_many();
         let answer = Answer::new(&answers, 0);
-        let callers = VecDeque::from([caller.clone()]);
         let permit = Permit::of_kept(limit, admitted);
-        self.segments.push_back(Segment { answers, place: 0, left: 1, callers, patience, permit });
+        self.segments.push_back(Segment { answers, place: 0, left: 1, has_callers: true, patience, permit });
         answer
     }
 
@@ -89,9 +96,15 @@ impl<C: TypeConfig> Waiters<C> {
     ) -> ManyAnswers<C> {
         let answers = ManyAnswers::new(count, cx);
         let permit = Permit::of_kept(limit, admitted);
-        let callers = VecDeque::new();
         let own = answers.answers().clone();
-        self.segments.push_back(Segment { answers: own, place: 0, left: count, callers, patience, permit });
+        self.segments.push_back(Segment {
+            answers: own,
+            place: 0,
+            left: count,
+            has_callers: false,
+            patience,
+            permit,
+        });
         self.count += u64::from(count);
         answers
     }
@@ -100,6 +113,7 @@ impl<C: TypeConfig> Waiters<C> {
     pub(crate) fn join(&mut self, later: &mut Self) {
         self.count += std::mem::take(&mut later.count);
         self.segments.extend(later.segments.drain(..));
+        self.callers.extend(later.callers.drain(..));
     }
 
     /// Cuts off those behind the first `count` commands.
@@ -113,21 +127,29 @@ impl<C: TypeConfig> Waiters<C> {
             whole += 1;
         }
         let mut tail = self.segments.split_off(whole);
+        let mut callers: u64 = self.segments.iter().map(Segment::callers).sum();
         if let Some(cut) = tail.front_mut()
             && before < count
         {
-            self.segments.push_back(cut.split_front((count - before) as u32));
+            let front = cut.split_front((count - before) as u32);
+            callers += front.callers();
+            self.segments.push_back(front);
         }
-        let tail = Self { segments: tail, count: self.count.saturating_sub(count) };
+        let callers = self.callers.split_off(callers as usize);
+        let tail = Self { segments: tail, callers, count: self.count.saturating_sub(count) };
         self.count -= tail.count;
         tail
     }
 
     /// The commands were not appended: the outcome of all of them at once.
     pub(crate) fn fail(mut self, error: &WriteError<C>) {
+        self.tell_all(|| Told::failed(error.clone()));
+    }
+
+    fn tell_all(&mut self, mut told: impl FnMut() -> Told<C>) {
         self.count = 0;
         while let Some(mut segment) = self.segments.pop_front() {
-            segment.fail(error);
+            segment.tell(segment.left, None, std::iter::repeat_with(&mut told), &mut self.callers);
         }
     }
 
@@ -135,11 +157,16 @@ impl<C: TypeConfig> Waiters<C> {
     /// which `false` is returned, in order.
     pub(crate) fn refuse_impatient(&mut self, why: &WriteError<C>) -> Vec<(u32, Patience)> {
         let kinds = self.segments.iter().map(|segment| (segment.left, segment.patience)).collect();
+        let mut callers = std::mem::take(&mut self.callers);
         self.segments.retain_mut(|segment| match segment.patience {
-            Patience::Waits => true,
+            Patience::Waits => {
+                self.callers.extend(callers.drain(..segment.callers() as usize));
+                true
+            }
             Patience::AtOnce => {
                 self.count -= u64::from(segment.left);
-                segment.fail(why);
+                let told = || Told::failed(why.clone());
+                segment.tell(segment.left, None, std::iter::repeat_with(told), &mut callers);
                 false
             }
         });
@@ -158,7 +185,7 @@ impl<C: TypeConfig> Waiters<C> {
             && let Some(segment) = self.segments.front_mut()
         {
             let part = count.min(u64::from(segment.left));
-            segment.tell(part as u32, Some(entry), told.by_ref());
+            segment.tell(part as u32, Some(entry), told.by_ref(), &mut self.callers);
             if segment.left == 0 {
                 self.segments.pop_front();
             }
@@ -174,48 +201,52 @@ impl<C: TypeConfig> Default for Waiters<C> {
     }
 }
 
+impl<C: TypeConfig> Drop for Waiters<C> {
+    fn drop(&mut self) {
+        self.tell_all(Told::lost);
+    }
+}
+
 impl<C: TypeConfig> Segment<C> {
+    /// How many of the callers that stand together are of this one.
+    fn callers(&self) -> u64 {
+        if self.has_callers { u64::from(self.left) } else { 0 }
+    }
+
     /// Whether one more caller of one command may share the answers.
     fn has_room_for(&self, patience: Patience) -> bool {
         // Who does not want to wait may have to be taken out from among the others.
         patience == Patience::Waits
             && self.patience == Patience::Waits
-            && !self.callers.is_empty()
+            && self.has_callers
             && self.place + self.left < SHARED_BY_MAX
     }
 
     /// Cuts off the first `count` commands.
     fn split_front(&mut self, count: u32) -> Self {
         let permit = self.permit.split(u64::from(count), u64::from(self.left));
-        let of_each = self.callers.split_off(self.callers.len().min(count as usize));
-        let callers = std::mem::replace(&mut self.callers, of_each);
         let answers = self.answers.clone();
-        let front =
-            Self { answers, place: self.place, left: count, callers, patience: self.patience, permit };
+        let Self { place, has_callers, patience, .. } = *self;
+        let front = Self { answers, place, left: count, has_callers, patience, permit };
         self.place += count;
         self.left -= count;
         front
     }
 
-    /// Tells what became of the first `count` commands.
-    fn tell(&mut self, count: u32, entry: Option<LogId>, told: impl Iterator<Item = Told<C>>) {
+    /// Tells what became of the first `count` commands. `callers` begins with those of this segment.
+    fn tell(
+        &mut self,
+        count: u32,
+        entry: Option<LogId>,
+        told: impl Iterator<Item = Told<C>>,
+        callers: &mut VecDeque<Waker>,
+    ) {
         self.answers.tell(self.place, entry, count, told.take(count as usize));
         self.permit.give_back(u64::from(count), u64::from(self.left));
         self.place += count;
         self.left -= count;
-        let each = self.callers.len().min(count as usize);
-        self.callers.drain(..each).for_each(Waker::wake);
-    }
-
-    fn fail(&mut self, error: &WriteError<C>) {
-        self.tell(self.left, None, std::iter::repeat_with(|| Told::failed(error.clone())));
-    }
-}
-
-impl<C: TypeConfig> Drop for Segment<C> {
-    fn drop(&mut self) {
-        if 0 < self.left {
-            self.tell(self.left, None, std::iter::repeat_with(Told::lost));
+        if self.has_callers {
+            callers.drain(..count as usize).for_each(Waker::wake);
         }
     }
 }

@@ -10,6 +10,9 @@ use super::item::Patience;
 use super::limit::Admitted;
 use super::waiters::Waiters;
 
+/// So many bytes of room are made at most for commands that may never come.
+const RESERVED_BYTES_MAX: usize = 256 << 10;
+
 /// Commands that nobody has looked at yet, and who waits for them.
 pub(crate) struct Writes<C: TypeConfig> {
     pub(super) commands: Vec<C::Command>,
@@ -23,6 +26,14 @@ impl<C: TypeConfig> Default for Writes<C> {
 }
 
 impl<C: TypeConfig> Writes<C> {
+    /// Makes room for `count` commands. By whoever takes them out again: what one thread allocates and another one frees
+    /// has them meet at a lock of the allocator.
+    pub(super) fn reserve(&mut self, count: usize) {
+        let count = count.min(RESERVED_BYTES_MAX / size_of::<C::Command>().max(1));
+        self.commands.reserve(count);
+        self.waiters.reserve(count);
+    }
+
     pub(crate) fn push_one(
         &mut self,
         command: C::Command,
@@ -44,7 +55,7 @@ impl<C: TypeConfig> Writes<C> {
     ) -> ManyAnswers<C> {
         let limit = admitted.limit();
         let count = u32::try_from(commands.len()).expect("so many commands are cut into parts");
-        if self.commands.is_empty() {
+        if self.commands.is_empty() && self.commands.capacity() < commands.len() {
             self.commands = commands;
         } else {
             self.commands.extend(commands);
