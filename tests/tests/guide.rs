@@ -185,6 +185,7 @@ fn setters() -> BTreeMap<&'static str, Set> {
         inflight_appends_max,
         inflight_bytes_max,
         inputs_per_turn_max,
+        idle_looks_max,
         lease_clock_drift_ppm_max,
         log_hold_entries_max,
         log_keep_bytes,

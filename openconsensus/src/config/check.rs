@@ -86,6 +86,12 @@ impl Config {
         check("reads_waiting_max", self.reads_waiting_max, 1..=100_000_000, memory)?;
         check("requests_waiting_max", self.requests_waiting_max, 1..=1_000_000, memory)?;
         check("inputs_per_turn_max", self.inputs_per_turn_max, 1..=1_000_000, memory)?;
+        check(
+            "idle_looks_max",
+            self.idle_looks_max,
+            0..=1_000_000,
+            "a node without work would keep a processor busy",
+        )?;
         check("apply_entries_max", self.apply_entries_max, 1..=1_000_000, memory)?;
         check("apply_bytes_max", self.apply_bytes_max, KIB..=TIB, memory)?;
         for (name, limit) in [
@@ -167,6 +173,7 @@ mod tests {
             ("log_hold_entries_max", |c| c.log_hold_entries_max = 1),
             ("transfer_timeout_ms", |c| c.transfer_timeout_ms = 0),
             ("inputs_per_turn_max", |c| c.inputs_per_turn_max = 0),
+            ("idle_looks_max", |c| c.idle_looks_max = 1_000_001),
             ("receive_urgent_bytes_max", |c| c.receive_urgent_bytes_max = 0),
             ("reads_waiting_max", |c| c.reads_waiting_max = 0),
             ("requests_waiting_max", |c| c.requests_waiting_max = 0),

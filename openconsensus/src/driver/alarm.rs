@@ -48,11 +48,16 @@ impl Alarm {
 
     /// Whether the timer has gone off since the last call.
     pub(super) fn has_rung(&mut self) -> bool {
-        if !self.bell.has_rung.load(Ordering::Acquire) {
+        if !self.may_have_rung() {
             return false;
         }
         self.bell.has_rung.store(false, Ordering::Release);
         self.poll_timer()
+    }
+
+    /// Whether [`has_rung`](Self::has_rung) should be asked.
+    pub(super) fn may_have_rung(&self) -> bool {
+        self.bell.has_rung.load(Ordering::Acquire)
     }
 
     /// Has the timer go off at `wanted` at the latest. Whether it has gone off already.

@@ -23,6 +23,7 @@ use super::apply_loop::Work;
 use super::arrivals::Arrivals;
 use super::clock_watch::ClockWatch;
 use super::gathered::Gathered;
+use super::idle::Idle;
 use super::inbox::{Inbox, Queue as _};
 use super::item::Item;
 use super::log_loop::LogQueue;
@@ -69,6 +70,7 @@ pub(super) struct Core<C: TypeConfig, R, N> {
     alarm: Alarm,
     /// The last write that has become durable, and that the engine has not been told.
     persisted: Option<WriteId>,
+    idle: Idle,
     /// Other tasks of the thread have had their turn since the last one of this.
     has_yielded: bool,
     /// How many commands were asked for when some were asked for last.
@@ -129,6 +131,7 @@ where
             outbox: Outbox::new(network, &metrics.membership),
             alarm: Alarm::new(shared.clock.clone(), shared.inbox.consumer().clone()),
             persisted: None,
+            idle: Idle::new(shared.config.idle_looks_max),
             has_yielded: false,
             written_last: 0,
             deadline: None,
@@ -150,6 +153,10 @@ where
     /// answers go into that. A leader that went on would append ever smaller batches as they come in and leave its followers
     /// waiting.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.idle.is_looking() && !self.may_have_something() && self.idle.looks_again() {
+            cx.waker().wake_by_ref();
+            return Poll::Pending;
+        }
         // Before the first look: what comes in behind it wakes this task again.
         self.shared.inbox.listen(cx);
         if self.shared.fatal().is_some() {
@@ -162,11 +169,17 @@ where
         if !is_pressed && self.has_time() {
             let is_idle = self.persisted.is_none() && !self.outbox.holds_commits();
             if matches!(arrived, Arrived::Nothing) && is_idle {
+                // Before it is looked for anything: the other tasks between two looks may take long.
                 has_rung = self.alarm.set(self.deadline);
                 if !has_rung {
                     // A closed inbox has woken this task, but then the reason is set.
-                    let has_stopped = self.shared.fatal().is_some();
-                    return if has_stopped { Poll::Ready(()) } else { Poll::Pending };
+                    if self.shared.fatal().is_some() {
+                        return Poll::Ready(());
+                    }
+                    if self.idle.looks_again() {
+                        cx.waker().wake_by_ref();
+                    }
+                    return Poll::Pending;
                 }
             } else if !std::mem::replace(&mut self.has_yielded, true) {
                 // What other tasks of this thread have for this one then goes into the same turn.
@@ -180,9 +193,15 @@ where
             }
         }
         self.has_yielded = false;
+        self.idle.is_over();
         self.turn(has_rung);
         cx.waker().wake_by_ref();
         Poll::Pending
+    }
+
+    /// Whether it is worth a look into everything. Without a lock: producers are not held up.
+    fn may_have_something(&self) -> bool {
+        self.shared.inbox.has_news() || self.queues.log.has_done() || self.alarm.may_have_rung()
     }
 
     /// Whether nothing is late if other tasks get their turn before this one sees that its log has written something. A

@@ -1,5 +1,6 @@
 //! A queue that many push to under a short lock and one loop takes whole: draining it is batching.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
@@ -12,6 +13,8 @@ use super::sync::lock;
 /// a [`Limit`](super::limit::Limit) or is bounded by what the engine has asked for.
 pub(crate) struct Inbox<Q> {
     state: Mutex<State<Q>>,
+    /// The queue has ceased to be quiet, or was closed, since it was taken last. Set before the consumer is woken.
+    has_news: AtomicBool,
     consumer: Arc<AtomicWaker>,
 }
 
@@ -41,7 +44,8 @@ impl<T> Inbox<Vec<T>> {
 
 impl<Q: Queue> Inbox<Q> {
     pub(crate) fn new() -> Self {
-        Self { state: Mutex::new(State { queue: Q::default(), closed: false }), consumer: Arc::default() }
+        let state = Mutex::new(State { queue: Q::default(), closed: false });
+        Self { state, has_news: AtomicBool::new(false), consumer: Arc::default() }
     }
 
     /// Wakes the consumer, once it has looked into the inbox with a waker.
@@ -62,7 +66,7 @@ impl<Q: Queue> Inbox<Q> {
         };
         // A wake-up is what costs: only the first of many that are taken together pays for it.
         if begins {
-            self.consumer.wake();
+            self.tell_consumer();
         }
         Ok(result)
     }
@@ -70,7 +74,17 @@ impl<Q: Queue> Inbox<Q> {
     /// Lets nothing more in and wakes the consumer.
     pub(crate) fn close(&self) {
         lock(&self.state).closed = true;
+        self.tell_consumer();
+    }
+
+    fn tell_consumer(&self) {
+        self.has_news.store(true, Ordering::Release);
         self.consumer.wake();
+    }
+
+    /// Whether there may be something to take, for a consumer that has not slept since it looked last. Takes no lock.
+    pub(crate) fn has_news(&self) -> bool {
+        self.has_news.load(Ordering::Acquire)
     }
 
     pub(crate) fn is_closed(&self) -> bool {
@@ -92,14 +106,19 @@ impl<Q: Queue> Inbox<Q> {
         let mut state = lock(&self.state);
         let is_wanted = is_wanted(&mut state.queue);
         if is_wanted {
-            std::mem::swap(&mut state.queue, taken);
+            self.swap(&mut state, taken);
         }
         is_wanted
     }
 
     /// Exchanges the queue for `taken`, which must be empty, be it quiet or not.
     pub(crate) fn take_all(&self, taken: &mut Q) {
-        std::mem::swap(&mut lock(&self.state).queue, taken);
+        self.swap(&mut lock(&self.state), taken);
+    }
+
+    fn swap(&self, state: &mut State<Q>, taken: &mut Q) {
+        self.has_news.store(false, Ordering::Release);
+        std::mem::swap(&mut state.queue, taken);
     }
 
     /// Waits for something to take and moves it into `taken`, which must be empty and gives its allocation in exchange.
@@ -115,7 +134,7 @@ impl<Q: Queue> Inbox<Q> {
             if state.queue.is_quiet() {
                 return Poll::Pending;
             }
-            std::mem::swap(&mut state.queue, taken);
+            self.swap(&mut state, taken);
             Poll::Ready(true)
         })
         .await

@@ -24,6 +24,7 @@ mod core_loop;
 #[cfg(test)]
 pub(crate) mod fakes;
 mod gathered;
+mod idle;
 mod inbox;
 mod item;
 mod limit;
