@@ -56,6 +56,11 @@ pub struct Config {
     /// state does not campaign: its clients would wait for as long as the disk hangs. Must be longer than any sync that
     /// is merely slow, and than the disk takes for `uncommitted_bytes_max` bytes: so much may go into one write. 10 to 3,600,000; default 5000.
     pub write_stall_timeout_ms: u64,
+    /// So long a leader waits with the word to a peer that entries are committed: the next append tells it too, and
+    /// mostly follows soon. Followers apply later by as much; writers and readers do not wait for it, as whatever else is
+    /// sent to a peer takes it along. `0`: it is sent at once, in a message of its own. 0 to `heartbeat_interval_ms`;
+    /// default 1.
+    pub commit_delay_ms_max: u64,
     /// A peer that the network reports as unreachable hears fewer heartbeats, and one that answers heartbeats but no
     /// appends is sent fewer appends: each time the distance doubles, from `heartbeat_interval_ms` up to this. Any answer
     /// ends it at once. Heartbeats are never further apart than half of `election_timeout_ms_min`, whatever stands here, so
@@ -176,6 +181,7 @@ impl Default for Config {
             tail_bytes_max: 32 * MIB,
             receive_bytes_max: 64 * MIB,
             receive_urgent_bytes_max: MIB,
+            commit_delay_ms_max: 1,
             inputs_per_turn_max: 4096,
             idle_looks_max: 128,
             apply_entries_max: 4096,

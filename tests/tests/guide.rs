@@ -184,6 +184,7 @@ fn setters() -> BTreeMap<&'static str, Set> {
         heartbeat_interval_ms,
         inflight_appends_max,
         inflight_bytes_max,
+        commit_delay_ms_max,
         inputs_per_turn_max,
         idle_looks_max,
         lease_clock_drift_ppm_max,

@@ -92,6 +92,12 @@ impl Config {
             0..=1_000_000,
             "a node without work would keep a processor busy",
         )?;
+        check(
+            "commit_delay_ms_max",
+            self.commit_delay_ms_max,
+            0..=self.heartbeat_interval_ms,
+            "a heartbeat tells it too",
+        )?;
         check("apply_entries_max", self.apply_entries_max, 1..=1_000_000, memory)?;
         check("apply_bytes_max", self.apply_bytes_max, KIB..=TIB, memory)?;
         for (name, limit) in [
@@ -174,6 +180,7 @@ mod tests {
             ("transfer_timeout_ms", |c| c.transfer_timeout_ms = 0),
             ("inputs_per_turn_max", |c| c.inputs_per_turn_max = 0),
             ("idle_looks_max", |c| c.idle_looks_max = 1_000_001),
+            ("commit_delay_ms_max", |c| c.commit_delay_ms_max = c.heartbeat_interval_ms + 1),
             ("receive_urgent_bytes_max", |c| c.receive_urgent_bytes_max = 0),
             ("reads_waiting_max", |c| c.reads_waiting_max = 0),
             ("requests_waiting_max", |c| c.requests_waiting_max = 0),

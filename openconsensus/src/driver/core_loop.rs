@@ -128,7 +128,11 @@ where
             installing: BTreeMap::new(),
             stages: Stages::new(),
             publisher,
-            outbox: Outbox::new(network, &metrics.membership),
+            outbox: Outbox::new(
+                network,
+                &metrics.membership,
+                Duration::from_millis(shared.config.commit_delay_ms_max),
+            ),
             alarm: Alarm::new(shared.clock.clone(), shared.inbox.consumer().clone()),
             persisted: None,
             idle: Idle::new(shared.config.idle_looks_max),
@@ -167,8 +171,7 @@ where
         let mut has_rung = self.alarm.has_rung();
         let is_pressed = matches!(arrived, Arrived::Something) || has_rung || self.may_write();
         if !is_pressed && self.has_time() {
-            let is_idle = self.persisted.is_none() && !self.outbox.holds_commits();
-            if matches!(arrived, Arrived::Nothing) && is_idle {
+            if matches!(arrived, Arrived::Nothing) && self.persisted.is_none() {
                 // Before it is looked for anything: the other tasks between two looks may take long.
                 has_rung = self.alarm.set(self.deadline);
                 if !has_rung {
@@ -183,11 +186,6 @@ where
                 }
             } else if !std::mem::replace(&mut self.has_yielded, true) {
                 // What other tasks of this thread have for this one then goes into the same turn.
-                cx.waker().wake_by_ref();
-                return Poll::Pending;
-            } else if self.persisted.is_none() {
-                self.outbox.send_commits(self.engine.membership());
-                self.has_yielded = false;
                 cx.waker().wake_by_ref();
                 return Poll::Pending;
             }
@@ -252,6 +250,7 @@ where
             self.pending.next_deadline(),
             self.requests.next_deadline(),
             self.publisher.next_deadline(),
+            self.outbox.next_deadline(),
             self.look_at_applied,
         ];
         deadlines.into_iter().flatten().min()
@@ -395,7 +394,7 @@ where
         if let Some(write) = write {
             self.queues.log.push(write);
         }
-        self.outbox.send(self.engine.membership(), messages);
+        self.outbox.send(now, self.engine.membership(), messages);
         let outcome_deadline = now + Duration::from_millis(self.shared.config.write_outcome_timeout_ms);
         let read_deadline = now + Duration::from_millis(self.shared.config.read_timeout_ms);
         for (request, reply) in replies {

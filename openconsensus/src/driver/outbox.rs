@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use crate::entry::LogId;
 use crate::membership::{Membership, MembershipAt};
@@ -18,6 +19,10 @@ pub(super) struct Outbox<C: TypeConfig, N> {
     membership: LogId,
     /// Messages that only tell a commit and have not left, one for a peer at most.
     commits: Vec<(C::NodeId, Message<C>)>,
+    /// Since when the first of them has not left.
+    commits_since: Option<Instant>,
+    /// So long they may wait for an append.
+    commit_delay: Duration,
     spared: u64,
     /// Empty: keeps its allocation.
     by_peer: Vec<(C::NodeId, Vec<Message<C>>)>,
@@ -28,14 +33,27 @@ where
     C: TypeConfig,
     N: RaftNetwork<C>,
 {
-    pub(super) fn new(network: Arc<N>, at: &MembershipAt<C>) -> Self {
-        let known = at.membership.nodes().clone();
-        Self { network, known, membership: at.log_id, commits: Vec::new(), spared: 0, by_peer: Vec::new() }
+    pub(super) fn new(network: Arc<N>, at: &MembershipAt<C>, commit_delay: Duration) -> Self {
+        Self {
+            network,
+            known: at.membership.nodes().clone(),
+            membership: at.log_id,
+            commits: Vec::new(),
+            commits_since: None,
+            commit_delay,
+            spared: 0,
+            by_peer: Vec::new(),
+        }
     }
 
     /// Sends messages, those for one peer together and in order. A message that only tells a commit is kept until
-    /// [`send_commits`](Self::send_commits): the next append may tell it too.
-    pub(super) fn send(&mut self, membership: &Membership<C>, messages: Vec<(C::NodeId, Message<C>)>) {
+    /// [`send_due`](Self::send_due) finds it due: the next append may tell it too.
+    pub(super) fn send(
+        &mut self,
+        now: Instant,
+        membership: &Membership<C>,
+        messages: Vec<(C::NodeId, Message<C>)>,
+    ) {
         let mut by_peer = std::mem::take(&mut self.by_peer);
         for (peer, message) in messages {
             match by_peer.iter_mut().find(|(other, _)| *other == peer) {
@@ -49,6 +67,7 @@ where
                 self.spared += u64::from(kept.is_some());
                 kept.map(|place| self.commits.remove(place));
                 self.commits.extend(messages.pop().map(|commit| (peer, commit)));
+                self.commits_since.get_or_insert(now);
                 continue;
             }
             if let Some(place) = kept {
@@ -62,15 +81,23 @@ where
             self.network.send(peer, self.address(membership, peer), messages);
         }
         self.by_peer = by_peer;
+        if self.commits.is_empty() {
+            self.commits_since = None;
+        }
+        self.send_due(now, membership);
     }
 
-    /// Whether there are commits that no append has told so far.
-    pub(super) fn holds_commits(&self) -> bool {
-        !self.commits.is_empty()
+    /// When [`send_due`](Self::send_due) has something to do.
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        self.commits_since.map(|since| since + self.commit_delay)
     }
 
-    /// Sends what [`send`](Self::send) has kept.
-    pub(super) fn send_commits(&mut self, membership: &Membership<C>) {
+    /// Sends the commits that have waited long enough for an append.
+    pub(super) fn send_due(&mut self, now: Instant, membership: &Membership<C>) {
+        if self.next_deadline().is_none_or(|deadline| now < deadline) {
+            return;
+        }
+        self.commits_since = None;
         for (peer, commit) in std::mem::take(&mut self.commits) {
             self.network.send(peer, self.address(membership, peer), vec![commit]);
         }
@@ -137,25 +164,49 @@ mod tests {
         }
     }
 
+    const COMMIT: fn(u64) -> Message<U64> =
+        |index| Message { term: 1, body: Body::Commit { commit: LogId::new(1, index) } };
+
+    fn append() -> Message<U64> {
+        Message { term: 1, body: Body::Append { prev: LogId::ZERO, entries: Entries::empty(), commit: 9 } }
+    }
+
     #[test]
-    fn a_commit_leaves_by_itself_only_where_no_append_follows() {
+    fn a_commit_leaves_by_itself_only_where_no_append_follows_in_time() {
         let network = Arc::new(Sent::default());
-        let mut outbox = Outbox::<U64, _>::new(network.clone(), &MembershipAt::default());
+        let delay = Duration::from_millis(2);
+        let mut outbox = Outbox::<U64, _>::new(network.clone(), &MembershipAt::default(), delay);
         let membership = Membership::default();
-        let message = |body| Message { term: 1, body };
-        let commit = |index| message(Body::Commit { commit: LogId::new(1, index) });
-        let append = || message(Body::Append { prev: LogId::ZERO, entries: Entries::empty(), commit: 9 });
         let sent = || std::mem::take(&mut *lock(&network.0));
-        outbox.send(&membership, vec![(2, commit(1)), (3, commit(1)), (4, commit(1))]);
-        assert!(outbox.holds_commits() && sent().is_empty());
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        outbox.send(at(0), &membership, vec![(2, COMMIT(1)), (3, COMMIT(1)), (4, COMMIT(1))]);
+        assert!(sent().is_empty());
+        assert_eq!(outbox.next_deadline(), Some(at(2)));
         // A later one takes its place; an append tells it; other messages come behind it.
-        outbox.send(&membership, vec![(2, commit(2)), (3, append()), (4, message(Body::TimeoutNow))]);
+        let timeout_now = Message { term: 1, body: Body::TimeoutNow };
+        outbox.send(at(1), &membership, vec![(2, COMMIT(2)), (3, append()), (4, timeout_now)]);
         assert_eq!(sent(), [(3, "a".to_owned()), (4, "ct".to_owned())]);
         assert_eq!(outbox.spared(), 2);
-        outbox.send_commits(&membership);
-        assert_eq!(sent(), [(2, "c".to_owned())]);
-        assert!(!outbox.holds_commits());
-        outbox.send(&membership, vec![(2, append()), (3, append()), (2, commit(3))]);
+        outbox.send_due(at(1), &membership);
+        assert!(sent().is_empty());
+        // Whatever else is sent, and when a later one has taken its place.
+        outbox.send(at(2), &membership, vec![(3, append())]);
+        assert_eq!(sent(), [(3, "a".to_owned()), (2, "c".to_owned())]);
+        assert_eq!(outbox.next_deadline(), None);
+        outbox.send(at(3), &membership, vec![(2, append()), (3, append()), (2, COMMIT(3))]);
         assert_eq!(sent(), [(2, "ac".to_owned()), (3, "a".to_owned())]);
+        outbox.send(at(3), &membership, vec![(2, COMMIT(4))]);
+        outbox.send(at(4), &membership, vec![(2, append())]);
+        assert_eq!(outbox.next_deadline(), None, "nothing waits any more");
+    }
+
+    #[test]
+    fn without_a_delay_a_commit_leaves_at_once() {
+        let network = Arc::new(Sent::default());
+        let mut outbox = Outbox::<U64, _>::new(network.clone(), &MembershipAt::default(), Duration::ZERO);
+        outbox.send(Instant::now(), &Membership::default(), vec![(2, COMMIT(1))]);
+        assert_eq!(*lock(&network.0), [(2, "c".to_owned())]);
+        assert_eq!(outbox.next_deadline(), None);
     }
 }

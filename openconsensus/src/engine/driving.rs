@@ -82,7 +82,7 @@
 //!
 //! * Limits on what comes in, and how long it waits. Of [`Config`](crate::Config), the engine itself does not look at
 //!   `command_bytes_max`, `receive_bytes_max`, `receive_urgent_bytes_max`, `reads_waiting_max`, `requests_waiting_max`,
-//!   `inputs_per_turn_max`, `idle_looks_max`, `write_outcome_timeout_ms`, `metrics_interval_ms`,
+//!   `inputs_per_turn_max`, `idle_looks_max`, `commit_delay_ms_max`, `write_outcome_timeout_ms`, `metrics_interval_ms`,
 //!   `snapshot_progress_timeout_ms` and `snapshot_install_timeout_ms`. A read waits for the state machine as long as the driver likes.
 //! * With leases, whether the clock can be trusted: [`Input::ClockJumped`] tells that it has stopped or jumped. Without
 //!   leases no clock has to be right.

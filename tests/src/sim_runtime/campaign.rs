@@ -131,6 +131,7 @@ fn some_options(random: &mut fastrand::Rng) -> SimOptions {
         inflight_appends_max: [1, 2, 256][random.usize(..3)],
         tail_bytes_max: [0, 4_000, 1 << 20][random.usize(..3)],
         apply_entries_max: [1, 7, 4096][random.usize(..3)],
+        commit_delay_ms_max: [0, 1, 1, 5][random.usize(..4)],
         inputs_per_turn_max: [1, 4096, 4096][random.usize(..3)],
         snapshot_after_entries: [Some(10), Some(60), Some(300), None][random.usize(..4)],
         log_keep_entries: random.u64(0..30),

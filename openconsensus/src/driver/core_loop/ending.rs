@@ -23,7 +23,7 @@ where
         self.engine.step(now, Input::StorageFailed);
         let Effects { messages, replies, leadership, .. } = self.engine.take_effects(now);
         // All that a node without a disk may still say: who is to take over.
-        self.outbox.send(self.engine.membership(), messages);
+        self.outbox.send(now, self.engine.membership(), messages);
         self.shared.leadership.publish(leadership);
         for (request, reply) in replies {
             if let Some((batch, _)) = self.requests.answer(request, reply, now, now) {
