@@ -102,7 +102,7 @@ pub struct Config {
     /// How often the core loop looks for something to do before it sleeps, with the other tasks of its thread between
     /// two looks. To wake a thread that sleeps takes tens of microseconds, a look a tenth of one. It looks only where
     /// that was worth it lately, so that a node with little to do sleeps. `0`: it sleeps at once. 0 to 1,000,000;
-    /// default 128.
+    /// default 512.
     pub idle_looks_max: u64,
     /// The most entries in one call of [`apply`](crate::RaftStateMachine::apply). 1 to 1,000,000; default 4096.
     pub apply_entries_max: u64,
@@ -183,7 +183,7 @@ impl Default for Config {
             receive_urgent_bytes_max: MIB,
             commit_delay_ms_max: 1,
             inputs_per_turn_max: 4096,
-            idle_looks_max: 128,
+            idle_looks_max: 512,
             apply_entries_max: 4096,
             apply_bytes_max: 32 * MIB,
             snapshot_after_entries: Some(100_000),

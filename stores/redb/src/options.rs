@@ -28,8 +28,8 @@ impl Default for Options {
         Self {
             log_cache_bytes: 32 << 20,
             state_cache_bytes: 256 << 20,
-            state_sync_entries_max: 20_000,
-            state_sync_bytes_max: 16 << 20,
+            state_sync_entries_max: 100_000,
+            state_sync_bytes_max: 128 << 20,
             state_sync_idle_ms: 200,
             snapshots_kept: 1,
             check_state_at_open: true,
