@@ -12,9 +12,9 @@ use crate::queue::{Failure, lock};
 use crate::segment::{AnyDisk, Seed, Segment};
 
 /// How many zeros are written at once.
-const ZEROS_BYTES: usize = 1 << 20;
+const ZEROS_BYTES: usize = 256 << 10;
 /// Zeros are synced when there are so many: a sync of the log must not have to wait for all of them.
-const ZEROS_SYNC_BYTES: u64 = 4 << 20;
+const ZEROS_SYNC_BYTES: u64 = 512 << 10;
 
 /// Makes segments: a file gets the name of a segment when it is complete and synced, never before.
 pub(crate) struct Maker {
