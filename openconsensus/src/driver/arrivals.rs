@@ -139,6 +139,27 @@ mod tests {
         assert_eq!(inbox.drain().since, Some(at(4)));
     }
 
+    /// By which a core loop that looks for work without sleeping knows when to take the lock.
+    #[test]
+    fn there_is_news_from_the_first_item_that_matters_until_it_is_taken() {
+        let inbox = Inbox::<Arrivals<U64>>::new();
+        let item = || Item::Superseded { entry: LogId::ZERO };
+        let now = Instant::now();
+        inbox.push_applied(LogId::new(1, 1), ApplyTiming { began: now, answered: now });
+        assert!(!inbox.has_news());
+        assert!(inbox.push(item()).is_ok());
+        assert!(inbox.has_news());
+        assert!(!inbox.take_if(&mut Arrivals::default(), |_| false));
+        assert!(inbox.has_news());
+        assert!(inbox.take_if(&mut Arrivals::default(), |_| true));
+        assert!(!inbox.has_news());
+        assert!(inbox.push(item()).is_ok());
+        inbox.take_all(&mut Arrivals::default());
+        assert!(!inbox.has_news());
+        inbox.close();
+        assert!(inbox.has_news());
+    }
+
     /// A state machine that applies wakes the core loop only where that has asked for it.
     #[test]
     fn what_was_applied_is_taken_with_something_else_unless_it_is_waited_for() {

@@ -73,10 +73,10 @@ mod tests {
     #[test]
     fn it_looks_as_long_as_it_may_and_ever_less_often_when_that_is_in_vain() {
         let mut idle = Idle::new(5);
-        let looks: Vec<_> = (0..10).map(|_| looks(&mut idle)).collect();
-        assert_eq!(looks, [5, 0, 0, 5, 0, 0, 0, 0, 5, 0]);
+        let begin: Vec<_> = (0..10).map(|_| looks(&mut idle)).collect();
+        assert_eq!(begin, [5, 0, 0, 5, 0, 0, 0, 0, 5, 0]);
         let mut idle = Idle::new(5);
-        let slept = (0..100_000).filter(|_| super::tests::looks(&mut idle) == 0).count();
+        let slept = (0..100_000).filter(|_| looks(&mut idle) == 0).count();
         assert!(99_850 < slept && slept < 99_950, "{slept}");
     }
 

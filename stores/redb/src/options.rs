@@ -9,9 +9,10 @@ pub struct Options {
     /// The most memory in which redb keeps pages of the state. Default 256 MiB.
     pub state_cache_bytes: usize,
     /// The state is synced when so many entries have been applied since the last sync; fewer mean less to apply again
-    /// after a crash, and more syncs. Default 20,000.
+    /// after a crash, and more syncs: each writes every page that has changed. Default 100,000, as much as a node
+    /// applies between two snapshots by default.
     pub state_sync_entries_max: u64,
-    /// The state is synced when commands of so many bytes have been applied since the last sync. Default 16 MiB.
+    /// The state is synced when commands of so many bytes have been applied since the last sync. Default 128 MiB.
     pub state_sync_bytes_max: u64,
     /// The state is synced when nothing has been applied for so long. Default 200.
     pub state_sync_idle_ms: u64,
