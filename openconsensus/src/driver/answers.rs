@@ -66,10 +66,10 @@ impl<C: TypeConfig> Told<C> {
 }
 
 impl<C: TypeConfig> Answers<C> {
-    /// For callers of one command each, [`SHARED_BY_MAX`] at most.
-    pub(super) fn to_many() -> Arc<Self> {
+    /// For callers of one command each, of whom so many are expected.
+    pub(super) fn to_many(expected: usize) -> Arc<Self> {
         let small = TOLD_BYTES / size_of::<Told<C>>().max(1);
-        Self::new(Callers::Many(BTreeMap::new()), small.min(SHARED_BY_MAX as usize))
+        Self::new(Callers::Many(BTreeMap::new()), small.min(expected))
     }
 
     /// For one caller of `count` commands.

@@ -69,6 +69,7 @@ impl<C: TypeConfig> Waiters<C> {
         limit: &Arc<Limit>,
     ) -> Answer<C> {
         self.count += 1;
+        let expected = self.callers.capacity() - self.callers.len();
         self.callers.push_back(caller.clone());
         if let Some(last) = self.segments.back_mut()
             && last.has_room_for(patience)
@@ -78,7 +79,10 @@ impl<C: TypeConfig> Waiters<C> {
             last.permit.add_kept(admitted);
             return answer;
         }
-        let answers = Answers::to_many();
+        let answers = Answers::to_many(match patience {
+            Patience::Waits => expected.clamp(1, SHARED_BY_MAX as usize),
+            Patience::AtOnce => 1,
+        });
         let answer = Answer::new(&answers, 0);
         let permit = Permit::of_kept(limit, admitted);
         self.segments.push_back(Segment { answers, place: 0, left: 1, has_callers: true, patience, permit });
