@@ -46,8 +46,8 @@ where
         }
     }
 
-    /// Sends messages, those for one peer together and in order. A message that only tells a commit is kept until
-    /// [`send_due`](Self::send_due) finds it due: the next append may tell it too.
+    /// Sends messages, those for one peer together and in order. A message that only tells a commit is kept until a call at
+    /// [`next_deadline`](Self::next_deadline) or later, be it without messages: the next append may tell it too.
     pub(super) fn send(
         &mut self,
         now: Instant,
@@ -87,13 +87,13 @@ where
         self.send_due(now, membership);
     }
 
-    /// When [`send_due`](Self::send_due) has something to do.
+    /// When [`send`](Self::send) is to be called for the commits that are kept.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.commits_since.map(|since| since + self.commit_delay)
     }
 
     /// Sends the commits that have waited long enough for an append.
-    pub(super) fn send_due(&mut self, now: Instant, membership: &Membership<C>) {
+    fn send_due(&mut self, now: Instant, membership: &Membership<C>) {
         if self.next_deadline().is_none_or(|deadline| now < deadline) {
             return;
         }
